@@ -1,0 +1,1 @@
+//! Documents, signatures, texts, idempotency keys and dead letters in memory.

@@ -1,0 +1,1 @@
+//! A scripted change source and a recording sink.

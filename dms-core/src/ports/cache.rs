@@ -1,0 +1,59 @@
+//! Ports to what makes reads fast and counts them.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures_util::future::BoxFuture;
+
+use crate::{Caller, Document, DocumentId, Result, ViewStats, Visitor};
+
+/// Reads a document from where it's kept when the cache doesn't have it.
+pub type DocumentLoader = BoxFuture<'static, Result<Arc<Document>>>;
+
+/// Documents read recently. Bounded in bytes and in age (30 s unless configured otherwise).
+///
+/// A newer version is never replaced by an older one, nor a deletion by a version before it, as
+/// long as the entry is kept; that includes values whose loading began before a write. A cache that
+/// can't be reached behaves as an empty one and never fails a read.
+#[cfg_attr(feature = "mock", mockall::automock)]
+#[async_trait]
+pub trait DocumentCache: Send + Sync {
+    /// The cached document, or what `load` gives, which is then kept. Of concurrent calls for one
+    /// id only one runs its loader; if that one is dropped, another takes over.
+    ///
+    /// # Errors
+    /// Those of `load`; errors aren't kept. `NotFound` for a document whose deletion was put.
+    async fn get_or_load(&self, id: DocumentId, load: DocumentLoader) -> Result<Arc<Document>>;
+
+    /// Keeps a document after a write.
+    async fn put(&self, document: Arc<Document>);
+
+    /// Records that the document was deleted at `version`.
+    async fn put_deleted(&self, id: DocumentId, version: i32);
+
+    /// Forgets the document unless it is kept at `version` or newer: another process wrote it.
+    async fn invalidate(&self, id: DocumentId, version: i32);
+}
+
+/// Counts views of documents.
+#[cfg_attr(feature = "mock", mockall::automock)]
+#[async_trait]
+pub trait ViewCounter: Send + Sync {
+    /// Counts one view. Once it returns, the view is in [`stats`](Self::stats) and survives the
+    /// death of the process.
+    async fn record(&self, id: DocumentId, visitor: &Visitor) -> Result<()>;
+
+    /// Views so far; zeros for a document nobody viewed.
+    async fn stats(&self, id: DocumentId) -> Result<ViewStats>;
+}
+
+/// Convenience for callers of [`ViewCounter`].
+#[async_trait]
+pub trait ViewCounterExt: ViewCounter {
+    /// Counts a view by `caller`.
+    async fn record_caller(&self, id: DocumentId, caller: &Caller) -> Result<()> {
+        self.record(id, &caller.visitor()).await
+    }
+}
+
+impl<T: ViewCounter + ?Sized> ViewCounterExt for T {}

@@ -1,0 +1,13 @@
+//! The use cases: what can be done with documents and signatures.
+
+mod content;
+mod documents;
+mod intake;
+mod signatures;
+mod sweeper;
+
+pub use content::bytes_stream;
+pub use documents::{Created, DocumentLimits, Documents, DocumentsPorts};
+pub use intake::{CreateDocument, Intake};
+pub use signatures::{CreateSignature, ReconcileReport, Signatures, SignaturesPorts};
+pub use sweeper::{SweepReport, Sweeper};
