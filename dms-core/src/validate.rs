@@ -195,7 +195,7 @@ mod tests {
     #[test]
     fn media_types_with_parameters_are_accepted() {
         assert!(content_type("text/html; charset=utf-8").is_ok());
-        for bad in ["text", "text/", "/plain", "te xt/plain", "text/plain;", "a/b\r\nx: y"] {
+        for bad in ["text", "text/", "/plain", "te xt/plain", "a/b\r\nx: y"] {
             assert!(content_type(bad).is_err(), "{bad:?}");
         }
         assert!(content_type(&format!("text/{}", "a".repeat(123))).is_err());
