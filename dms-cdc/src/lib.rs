@@ -1,1 +1,19 @@
-//! dms-cdc
+//! The change stream: where changes come from, and what drives them into sinks.
+//!
+//! A source yields changes in the order of their commits and is told how far everything is durable;
+//! a [`Runner`] reads batches from a source, gives them to sinks, keeps what can never succeed as
+//! dead letters, and acknowledges. Delivery is at least once: sinks drop what they already have by
+//! the version of the row, so repetitions have no effect.
+//!
+//! - [`RawChange`] is a change as text columns, with the pure decoder.
+//! - [`Runner`] is what a program drives.
+//! - `sqlite::SqliteChangeSource` (feature `sqlite`) reads the change log of a SQLite database, and
+//!   `sqlite::ChangeLogTrimmer` keeps that log short.
+
+mod raw_change;
+pub mod runner;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
+
+pub use raw_change::RawChange;
+pub use runner::{Runner, RunnerOptions, RunnerState, RunnerStatus, StreamCounts};

@@ -2,6 +2,7 @@
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Result of every port and use case.
@@ -175,6 +176,22 @@ impl Error {
         Self::new(ErrorKind::Internal, message)
     }
 
+    /// The same error for one more of several callers that waited for one result.
+    pub fn shared(error: &Arc<Self>) -> Self {
+        let inner = &error.0;
+        Self(Box::new(Inner {
+            kind: inner.kind,
+            code: inner.code,
+            message: inner.message.clone(),
+            fields: inner.fields.clone(),
+            current_version: inner.current_version,
+            content_size: inner.content_size,
+            retry_after: inner.retry_after,
+            dependency: inner.dependency,
+            source: inner.source.as_ref().map(|_| Box::new(SharedCause(Arc::clone(error))) as _),
+        }))
+    }
+
     /// Replaces the code.
     #[must_use]
     pub fn with_code(mut self, code: &'static str) -> Self {
@@ -267,6 +284,33 @@ impl StdError for Error {
     }
 }
 
+/// The cause of an error that several callers got.
+struct SharedCause(Arc<Error>);
+
+impl SharedCause {
+    fn cause(&self) -> &(dyn StdError + 'static) {
+        self.0.source().unwrap_or(&*self.0)
+    }
+}
+
+impl fmt::Display for SharedCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self.cause(), f)
+    }
+}
+
+impl fmt::Debug for SharedCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self.cause(), f)
+    }
+}
+
+impl StdError for SharedCause {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.cause().source()
+    }
+}
+
 /// An error with its causes, one after the other, for a log line.
 pub struct ErrorChain<'a>(pub &'a (dyn StdError + 'static));
 
@@ -279,5 +323,30 @@ impl fmt::Display for ErrorChain<'_> {
             cause = error.source();
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shared_error_says_what_the_original_says() {
+        let disk = std::io::Error::other("disk gone");
+        let cause = Error::internal("read failed").with_source(disk);
+        let original = Error::unavailable("database", "no answer")
+            .with_code("database_down")
+            .with_source(cause);
+        let original = Arc::new(original);
+        let shared = Error::shared(&original);
+        assert_eq!(ErrorChain(&shared).to_string(), "no answer: read failed: disk gone");
+        assert_eq!(ErrorChain(&shared).to_string(), ErrorChain(&*original).to_string());
+        assert_eq!(shared.kind(), ErrorKind::Unavailable);
+        assert_eq!(shared.code(), "database_down");
+        assert_eq!(shared.dependency(), Some("database"));
+        assert_eq!(shared.retry_after(), original.retry_after());
+
+        let bare = Error::shared(&Arc::new(Error::not_found("document", "x")));
+        assert_eq!(ErrorChain(&bare).to_string(), "no document with id x");
     }
 }

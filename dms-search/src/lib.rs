@@ -1,1 +1,28 @@
-//! dms-search
+//! Search over documents: what becomes of content and changes until they can be found by words.
+//!
+//! - [`extract()`] takes text out of content (feature `extract`);
+//! - [`IndexingSink`] carries changes into any [`SearchIndex`], [`rebuild`] fills one from the
+//!   database's rows (feature `indexing`);
+//! - [`TantivyIndex`] is the embedded index, in a folder of its own (feature `tantivy`).
+//!
+//! How text is split into words, and what a search text means, is in [`dms_core::model`]: the same
+//! for every index.
+//!
+//! [`SearchIndex`]: dms_core::ports::SearchIndex
+
+#[cfg(feature = "extract")]
+mod extract;
+#[cfg(feature = "indexing")]
+mod indexing;
+#[cfg(feature = "tantivy")]
+mod tantivy;
+
+#[cfg(feature = "extract")]
+pub use self::extract::extract;
+#[cfg(feature = "indexing")]
+pub use self::indexing::{
+    IndexingOptions, IndexingSink, RebuildOptions, RebuildProgress, RebuildReport, needs_rebuild,
+    rebuild,
+};
+#[cfg(feature = "tantivy")]
+pub use self::tantivy::{TantivyIndex, TantivyOptions};

@@ -1,1 +1,15 @@
-//! dms-store
+//! Where documents are kept.
+//!
+//! | port | implementation | feature |
+//! |---|---|---|
+//! | documents, signatures, texts, idempotency keys, dead letters | [`sqlite::SqliteDatabase`] | `sqlite` |
+//! | view counter | [`sqlite::SqliteViewCounter`] | `sqlite` |
+//! | content | [`blobs::FileBlobStore`] | `files` |
+//! | document cache | [`cache::MokaDocumentCache`] | `memory` |
+
+#[cfg(feature = "files")]
+pub mod blobs;
+#[cfg(feature = "memory")]
+pub mod cache;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;

@@ -9,3 +9,18 @@ mod index;
 mod outside;
 mod repositories;
 mod stream;
+
+pub use blobs::InMemoryBlobStore;
+pub use cache::{InMemoryDocumentCache, InMemoryViewCounter};
+pub use index::InMemorySearchIndex;
+pub use outside::{
+    DocumentCall, DocumentFault, InMemoryDocumentClient, ManualClock, StaticTokenVerifier,
+};
+pub use repositories::{
+    InMemoryDatabase, InMemoryDeadLetterRepository, InMemoryDocumentRepository,
+    InMemoryIdempotencyRepository, InMemorySignatureRepository, InMemoryTextRepository,
+};
+pub use stream::{
+    InMemoryChangeLog, InMemoryChangeSource, RecordingSink, ScriptedChangeSource, SinkCall,
+    SourceHistory,
+};

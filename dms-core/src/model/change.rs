@@ -85,6 +85,11 @@ pub struct DocumentRow {
 }
 
 impl DocumentRow {
+    /// Whether the row is live without stored content: nothing can be done with it yet.
+    pub const fn is_incomplete(&self) -> bool {
+        !self.deleted && (self.content_sha256.is_none() || self.s3_key.is_none())
+    }
+
     /// The document, unless the row is deleted or its content isn't stored yet.
     pub fn into_document(self) -> Option<Document> {
         if self.deleted {

@@ -3,12 +3,15 @@
 pub mod change;
 mod digest;
 mod document;
+pub mod highlight;
 mod id;
 mod live;
 pub mod search;
 mod signature;
 pub mod text;
+pub mod text_query;
 pub mod timestamp;
+pub mod words;
 
 pub use digest::Sha256;
 pub use document::{

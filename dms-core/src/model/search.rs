@@ -1,12 +1,13 @@
 //! What can be asked of the search index, and what it answers.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
 use super::change::DocumentRow;
-use super::{Document, DocumentStatus};
+use super::{Document, DocumentId, DocumentStatus};
 use crate::{Error, Result};
 
 /// Exact conditions that every hit meets.
@@ -153,4 +154,26 @@ pub struct IndexEntry {
     pub row: DocumentRow,
     /// Text of the content; empty if there is none.
     pub text: String,
+}
+
+impl IndexEntry {
+    /// For each entry whether it is the newest complete one of its document among them; of equals
+    /// the last.
+    pub fn newest_of_each(entries: &[Self]) -> Vec<bool> {
+        let mut newest: HashMap<DocumentId, usize> = HashMap::with_capacity(entries.len());
+        for (at, entry) in entries.iter().enumerate() {
+            if entry.row.is_incomplete() {
+                continue;
+            }
+            let best = newest.entry(entry.row.id).or_insert(at);
+            if entries[*best].row.version <= entry.row.version {
+                *best = at;
+            }
+        }
+        entries
+            .iter()
+            .enumerate()
+            .map(|(at, entry)| newest.get(&entry.row.id) == Some(&at))
+            .collect()
+    }
 }

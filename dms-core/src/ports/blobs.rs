@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use time::OffsetDateTime;
 
-use crate::Result;
+use crate::{Error, Result};
 
 /// Content in pieces, read once, never whole in memory.
 ///
@@ -34,14 +34,38 @@ pub struct BlobInfo {
     pub modified_at: OffsetDateTime,
 }
 
-/// Content by key. Keys are made of ids and fixed words: `ID/content`, `signatures/ID/image`.
+/// Longest key of a blob, in bytes.
+const KEY_BYTES_MAX: usize = 512;
+
+/// Refuses what no use case makes: a key is words of `A–Z a–z 0–9 - _ .` joined by `/`, none of
+/// which begins with a dot or has more than 128 characters, and at most 512 bytes long. So it can't
+/// leave the folder or bucket of its store, nor meet what a store keeps there for itself.
+///
+/// # Errors
+/// `Internal`: keys come from rows and ids, never from callers.
+pub fn check_blob_key(key: &str) -> Result<()> {
+    let word = |word: &str| {
+        let plain = |c: u8| c.is_ascii_alphanumeric() || b"-_.".contains(&c);
+        (1..=128).contains(&word.len()) && !word.starts_with('.') && word.bytes().all(plain)
+    };
+    if key.len() <= KEY_BYTES_MAX && key.split('/').all(word) {
+        Ok(())
+    } else {
+        Err(Error::internal("blob key isn't made of plain words"))
+    }
+}
+
+/// Content by key. Keys are made of ids and fixed words: `ID/content`, `signatures/ID/image`;
+/// others are refused as [`check_blob_key`] says.
 ///
 /// A blob is written once and never changed.
 #[cfg_attr(feature = "mock", mockall::automock)]
 #[async_trait]
 pub trait BlobStore: Send + Sync {
     /// Stores content under a new key; gives its size in bytes. Durable when it returns. If the
-    /// stream ends with an error, or the future is dropped, nothing is visible under the key.
+    /// stream ends with an error, or the future is dropped, nothing is visible under the key; what
+    /// was on its way when the future was dropped may take a moment to be withdrawn, and the key
+    /// counts as taken until then.
     ///
     /// # Errors
     /// - `Conflict` with code `already_exists` if the key is taken; the blob there is untouched;

@@ -11,7 +11,7 @@ mod outside;
 mod repositories;
 mod stream;
 
-pub use blobs::{BlobContent, BlobInfo, BlobStore, ByteStream};
+pub use blobs::{BlobContent, BlobInfo, BlobStore, ByteStream, check_blob_key};
 pub use cache::{DocumentCache, DocumentLoader, ViewCounter, ViewCounterExt};
 pub use index::SearchIndex;
 pub use outside::{Clock, DocumentClient, SystemClock, TokenVerifier};

@@ -12,7 +12,8 @@ use crate::model::change::{Change, Position, RecordBatch};
 /// Where a consumer begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StartAt {
-    /// After what this consumer acknowledged last, or at the oldest change if it never did.
+    /// After what this consumer acknowledged last. If it never did, at the first change ever; the
+    /// position is lost if that one is no longer there.
     Acknowledged,
     /// Right after a position.
     After(Position),
@@ -42,20 +43,23 @@ impl Default for BatchLimits {
 #[cfg_attr(feature = "mock", mockall::automock)]
 #[async_trait]
 pub trait ChangeSource: Send + Sync {
-    /// Sets where the next batch begins; called once before the first batch.
+    /// Sets where the next batch begins; called before the first batch, and again to go elsewhere.
     ///
     /// # Errors
-    /// `Conflict` with code `position_lost` if changes after that position are no longer there: what
-    /// is derived from the stream must then be rebuilt.
+    /// `Conflict` with code `position_lost` if changes after that position are no longer there, or
+    /// the source doesn't know the position: what is derived from the stream must then be rebuilt.
     async fn start(&self, at: StartAt) -> Result<()>;
 
     /// The next records, waiting until there is at least one. Dropping the future loses nothing.
     ///
     /// # Errors
-    /// `Unavailable` and `Timeout` are worth a retry, after which nothing is missing.
+    /// `Unavailable` and `Timeout` are worth a retry, after which nothing is missing. `Conflict` with
+    /// code `position_lost` if what comes next is no longer there.
     async fn next_batch(&self, limits: BatchLimits) -> Result<RecordBatch>;
 
-    /// Everything up to `position` is durable at the consumer and need not come again.
+    /// Everything up to `position` is durable at the consumer and need not come again. A position
+    /// older than one acknowledged before has no effect. The source may take a while to make it
+    /// durable.
     async fn ack(&self, position: &Position) -> Result<()>;
 
     /// The position after the newest committed change: a rebuild reads it first, copies the rows,
@@ -89,7 +93,9 @@ pub trait ChangeSink: Send + Sync {
     fn name(&self) -> &'static str;
 
     /// Applies changes and answers for each, in order. `up_to` is the position of the stream once
-    /// all are applied; a sink that keeps it does so atomically with the changes.
+    /// all are applied; a sink that keeps it does so atomically with the changes, and only if all its
+    /// answers are final and none is [`Outcome::Rejected`]: a rejected change becomes a dead letter
+    /// after the answer, and must come again if that fails.
     ///
     /// # Errors
     /// The whole batch failed and may be applied again if the error is retryable.

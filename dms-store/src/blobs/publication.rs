@@ -1,0 +1,200 @@
+//! The last step of a put: all of the content under its name, or nothing.
+
+use std::collections::HashSet;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use dms_core::{Error, Result};
+
+use super::directories::Directories;
+use super::error::{already_exists, from_io, is_absent, unavailable};
+use super::staging::{StagedFile, Staging};
+
+/// How often a folder is made again that a deletion keeps removing because it is empty.
+const FOLDER_ATTEMPTS_MAX: usize = 100;
+
+/// Names that are about to be given or withdrawn.
+///
+/// Withdrawing a name that someone else has meanwhile freed and given anew would lose a blob.
+#[derive(Default)]
+pub(super) struct Claims(Mutex<HashSet<PathBuf>>);
+
+struct Claim {
+    claims: Arc<Claims>,
+    path: PathBuf,
+}
+
+impl Claims {
+    fn claim(self: &Arc<Self>, path: &Path) -> Option<Claim> {
+        let mut claimed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        claimed
+            .insert(path.to_owned())
+            .then(|| Claim { claims: Arc::clone(self), path: path.to_owned() })
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.claims.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.path);
+    }
+}
+
+mod state {
+    pub(super) const RUNNING: u8 = 0;
+    pub(super) const DONE: u8 = 1;
+    pub(super) const CANCELLED: u8 = 2;
+}
+
+/// One name being given, shared by the thread that does it and the future that waits for it.
+pub(super) struct Publication {
+    root: PathBuf,
+    path: PathBuf,
+    state: AtomicU8,
+    claims: Arc<Claims>,
+    /// Kept until both the thread and the future are done with the name.
+    claim: Mutex<Option<Claim>>,
+}
+
+/// The future's part: if it is dropped before [`settle`](Self::settle), the name is withdrawn.
+pub(super) struct Pending(Option<Arc<Publication>>);
+
+impl Publication {
+    pub(super) fn new(root: &Path, path: PathBuf, claims: Arc<Claims>) -> (Arc<Self>, Pending) {
+        let publication = Arc::new(Self {
+            root: root.to_owned(),
+            path,
+            state: AtomicU8::new(state::RUNNING),
+            claims,
+            claim: Mutex::default(),
+        });
+        let pending = Pending(Some(Arc::clone(&publication)));
+        (publication, pending)
+    }
+
+    /// Writes the rest, gives the name, and returns once all of it is durable. Blocks.
+    pub(super) fn run(
+        &self,
+        staging: &Staging,
+        directories: &Directories,
+        staged: Option<StagedFile>,
+        rest: &[Bytes],
+    ) -> Result<()> {
+        self.ensure_wanted()?;
+        let written = |error| from_io("content can't be written", error);
+        let mut staged = staged.map_or_else(|| staging.create(), Ok).map_err(written)?;
+        staged.append(rest).map_err(written)?;
+        // Before the sync of the file, so that the journal takes both at once.
+        self.make_folder().map_err(written)?;
+        let named = staged.sync().map_err(written).and_then(|()| self.link(&staged));
+        drop(staged);
+        if let Err(error) = named {
+            self.remove_empty_folder();
+            return Err(error);
+        }
+        let durable = self.sync_entries(directories).map_err(written);
+        if durable.is_err() || !self.advance(state::DONE) {
+            self.withdraw();
+        }
+        durable
+    }
+
+    fn ensure_wanted(&self) -> Result<()> {
+        match self.state.load(Ordering::Acquire) {
+            state::CANCELLED => Err(unavailable("nobody waits for the content any more")),
+            _ => Ok(()),
+        }
+    }
+
+    fn advance(&self, to: u8) -> bool {
+        self.state.compare_exchange(state::RUNNING, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+
+    fn folder(&self) -> &Path {
+        self.path.parent().unwrap_or(&self.root)
+    }
+
+    fn make_folder(&self) -> io::Result<()> {
+        match std::fs::create_dir(self.folder()) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                std::fs::create_dir_all(self.folder())
+            }
+            made => made,
+        }
+    }
+
+    fn link(&self, staged: &StagedFile) -> Result<()> {
+        self.ensure_wanted()?;
+        let claim = self.claims.claim(&self.path).ok_or_else(already_exists)?;
+        *self.claim.lock().unwrap_or_else(PoisonError::into_inner) = Some(claim);
+        for _ in 0..FOLDER_ATTEMPTS_MAX {
+            match std::fs::hard_link(staged.path(), &self.path) {
+                Ok(()) => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    return Err(already_exists().with_source(error));
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    self.make_folder().map_err(|error| from_io("folder can't be made", error))?;
+                }
+                Err(error) => return Err(from_io("content can't be given its name", error)),
+            }
+        }
+        Err(unavailable("folder doesn't stay"))
+    }
+
+    /// Makes the name durable, and the names of the folders it is in.
+    fn sync_entries(&self, directories: &Directories) -> io::Result<()> {
+        for folder in self.path.ancestors().skip(1) {
+            directories.sync(folder)?;
+            if folder == self.root {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn withdraw(&self) {
+        match std::fs::remove_file(&self.path) {
+            Ok(()) => {}
+            Err(error) if is_absent(&error) => {}
+            Err(error) => {
+                tracing::warn!(path = %self.path.display(), %error, "content left to the sweeper");
+            }
+        }
+        self.remove_empty_folder();
+    }
+
+    fn remove_empty_folder(&self) {
+        remove_empty_folder(&self.root, &self.path);
+    }
+}
+
+/// Removes the folder that `path` is in if nothing is left there.
+pub(super) fn remove_empty_folder(root: &Path, path: &Path) {
+    if let Some(folder) = path.parent().filter(|folder| *folder != root) {
+        // It fails if something is left, which is as it should be.
+        let _ = std::fs::remove_dir(folder);
+    }
+}
+
+impl Pending {
+    /// The outcome is known to the caller: nothing is to be withdrawn.
+    pub(super) fn settle(mut self, outcome: &Result<(), Error>) {
+        if outcome.is_ok() {
+            self.0 = None;
+        }
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        let Some(publication) = self.0.take() else { return };
+        // If the thread is still at work it finds out by itself.
+        if publication.state.swap(state::CANCELLED, Ordering::AcqRel) == state::DONE {
+            publication.withdraw();
+        }
+    }
+}

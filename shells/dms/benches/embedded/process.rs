@@ -1,0 +1,68 @@
+//! The measured process: the real binary on a folder, its memory read from `/proc`.
+
+use std::io::{self, BufRead as _, BufReader};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+pub struct Server {
+    child: Child,
+    pub address: SocketAddr,
+    /// From the start of the process until it said that it is ready.
+    pub start_to_ready: Duration,
+}
+
+impl Server {
+    pub fn start(data: &Path) -> io::Result<Self> {
+        let started = Instant::now();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_dms"))
+            .env_clear()
+            .arg("--data-dir")
+            .arg(data)
+            .args(["--http-addr", "127.0.0.1:0", "--grpc-addr", "127.0.0.1:0"])
+            .args(["--log", "warn"])
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let stdout = child.stdout.take().ok_or_else(|| io::Error::other("no stdout"))?;
+        for line in BufReader::new(stdout).lines() {
+            let line = line?;
+            if let Some((_, rest)) = line.split_once("http://") {
+                let address = rest.split([' ', '/']).next().unwrap_or_default();
+                let address = address.parse().map_err(io::Error::other)?;
+                return Ok(Self { child, address, start_to_ready: started.elapsed() });
+            }
+        }
+        Err(io::Error::other(format!("server ended: {:?}", child.wait()?)))
+    }
+
+    /// Resident memory now and at its highest, in MiB.
+    pub fn memory_mib(&self) -> (u64, u64) {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))
+            .unwrap_or_default();
+        let field = |name: &str| {
+            status
+                .lines()
+                .find_map(|line| line.strip_prefix(name))
+                .and_then(|value| value.trim().trim_end_matches(" kB").parse::<u64>().ok())
+                .map_or(0, |kib| kib / 1024)
+        };
+        (field("VmRSS:"), field("VmHWM:"))
+    }
+
+    pub fn stop(mut self) -> io::Result<Duration> {
+        let asked = Instant::now();
+        let pid = self.child.id().to_string();
+        Command::new("kill").args(["-TERM", &pid]).status()?;
+        self.child.wait()?;
+        Ok(asked.elapsed())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Already ended after `stop`.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,75 @@
+//! Live updates and cache invalidation follow the change stream from the moment of the start.
+
+use std::sync::Arc;
+
+use dms_cdc::{Runner, RunnerOptions};
+use dms_core::model::change::Position;
+use dms_core::ports::{
+    ChangeSink, ChangeSource, Clock, DeadLetter, DeadLetterRepository, DocumentCache, StartAt,
+};
+use dms_core::use_cases::CacheInvalidation;
+use dms_core::{ErrorChain, Result};
+use dms_realtime::{Hub, HubSink};
+use tokio_util::sync::CancellationToken;
+
+/// Feeds the hub and the cache.
+pub(crate) struct LiveFeed {
+    pub(crate) source: Arc<dyn ChangeSource>,
+    pub(crate) hub: Hub,
+    pub(crate) cache: Arc<dyn DocumentCache>,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+impl LiveFeed {
+    /// Follows the stream until it is told to stop.
+    pub(crate) async fn follow(&self, stop: CancellationToken) -> Result<()> {
+        let sinks: Vec<Arc<dyn ChangeSink>> = vec![
+            Arc::new(HubSink::new(self.hub.clone())),
+            Arc::new(CacheInvalidation::new(Arc::clone(&self.cache))),
+        ];
+        loop {
+            let runner = Runner::new(
+                Arc::clone(&self.source),
+                sinks.clone(),
+                Arc::new(ToldOnly),
+                Arc::clone(&self.clock),
+                RunnerOptions { start: StartAt::Now, ..RunnerOptions::new("live") },
+            );
+            match runner.run(stop.clone()).await {
+                Ok(()) => return Ok(()),
+                // Changes were missed: whoever listens must read the document anew.
+                Err(error) if error.code() == "position_lost" => {
+                    tracing::error!(error = %ErrorChain(&error), "live updates start anew");
+                    self.hub.disconnect();
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+/// What can't be shown live isn't kept: the index keeps the same record as a dead letter.
+struct ToldOnly;
+
+#[async_trait::async_trait]
+impl DeadLetterRepository for ToldOnly {
+    async fn put_many(&self, letters: &[DeadLetter]) -> Result<()> {
+        for letter in letters {
+            tracing::warn!(position = %letter.position, reason = letter.reason,
+                "change can't be shown live");
+        }
+        Ok(())
+    }
+
+    async fn list(&self, _consumer: &str, _limit: u32) -> Result<Vec<DeadLetter>> {
+        Ok(Vec::new())
+    }
+
+    async fn count(&self, _consumer: &str) -> Result<u64> {
+        Ok(0)
+    }
+
+    async fn remove(&self, _consumer: &str, _position: &Position) -> Result<bool> {
+        Ok(false)
+    }
+}

@@ -1,0 +1,101 @@
+//! What is logged, and how.
+
+use tracing_subscriber::EnvFilter;
+
+use super::reader::Reader;
+use super::setting::Setting;
+use crate::StartupError;
+
+const HEADING: &str = "What it logs";
+
+/// Libraries that say more than anybody reads; a directive that names one wins.
+const QUIET: &str = "tantivy=warn,sqlx=warn,hyper=warn,h2=warn";
+
+/// `DMS_LOG`: how much is logged.
+pub const LOG: Setting = Setting {
+    name: "DMS_LOG",
+    heading: HEADING,
+    value_name: "LEVEL",
+    default: "info",
+    help: "How much is logged, to standard error\n\n\
+        error, warn, info, debug or trace; or directives for single parts, for instance \
+        info,dms_search=debug. Libraries that talk a lot stay at warn unless they are named.",
+    from_file: false,
+};
+
+/// `DMS_LOG_FORMAT`: what log lines look like.
+pub const LOG_FORMAT: Setting = Setting {
+    name: "DMS_LOG_FORMAT",
+    heading: HEADING,
+    value_name: "text|json",
+    default: "text on a terminal, otherwise json",
+    help: "What log lines look like",
+    from_file: false,
+};
+
+/// The settings of this file, in the order of `--help`.
+pub(super) const ALL: &[Setting] = &[LOG, LOG_FORMAT];
+
+/// What log lines look like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// What is logged, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogSettings {
+    /// Directives of [`LOG`]; known to be readable.
+    pub filter: String,
+    /// See [`LOG_FORMAT`]; none leaves it to whether standard error is a terminal.
+    pub format: Option<LogFormat>,
+}
+
+impl Default for LogSettings {
+    fn default() -> Self {
+        Self { filter: "info".to_owned(), format: None }
+    }
+}
+
+impl LogSettings {
+    pub(super) fn read(reader: &Reader<'_>) -> Result<Self, StartupError> {
+        let mut settings = Self::default();
+        if let Some(given) = reader.text(&LOG)? {
+            if parsed(&given.value).is_none() {
+                return Err(given.refuse_value(
+                    "error, warn, info, debug, trace or directives such as info,dms_search=debug",
+                ));
+            }
+            settings.filter = given.value;
+        }
+        if let Some(given) = reader.text(&LOG_FORMAT)? {
+            settings.format = Some(match given.value.as_str() {
+                "text" => LogFormat::Text,
+                "json" => LogFormat::Json,
+                _ => return Err(given.refuse_value("text or json")),
+            });
+        }
+        Ok(settings)
+    }
+
+    /// The filter of the directives; `info` if they can't be read.
+    pub(crate) fn env_filter(&self) -> EnvFilter {
+        parsed(&self.filter).unwrap_or_else(|| EnvFilter::new(format!("{QUIET},info")))
+    }
+}
+
+fn parsed(directives: &str) -> Option<EnvFilter> {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    // a lone word that is no level would be taken for the name of a target: `inof` silences all
+    let bare =
+        directives.split(',').map(str::trim).filter(|one| !one.contains(['=', ':', '[', '_']));
+    for word in bare {
+        if !LEVELS.contains(&word.to_ascii_lowercase().as_str()) {
+            return None;
+        }
+    }
+    EnvFilter::builder().parse(format!("{QUIET},{directives}")).ok()
+}
