@@ -76,8 +76,8 @@ fn signed(seen: &Value) -> u64 {
 async fn goes_on(server: &Server, id: &str) {
     let mut live = Live::connect(server, id).await;
     let version = live.frame().await["data"]["version"].as_i64().expect("a version");
-    let patched = server.patch(&format!("/documents/{id}"), &json!({"title": "after restart"}));
-    assert_eq!(patched.await.0, 200);
+    let (path, title) = (format!("/documents/{id}"), json!({"title": "after restart"}));
+    assert_eq!(server.patch(&path, &title).await.0, 200);
     let frame = live.frame().await;
     assert_eq!(
         (&frame["type"], &frame["data"]["version"]),
