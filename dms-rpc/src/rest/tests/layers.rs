@@ -195,8 +195,23 @@ impl<'a> MakeWriter<'a> for Log {
     }
 }
 
+/// Set for the test that runs in a process of its own.
+const ALONE: &str = "DMS_TEST_ALONE";
+
 #[tokio::test]
 async fn an_error_inside_is_logged_once_in_full_and_told_to_nobody() {
+    // What is enabled is remembered for the whole process, so other tests would disturb this one.
+    if std::env::var_os(ALONE).is_none() {
+        let name = "rest::tests::layers::an_error_inside_is_logged_once_in_full_and_told_to_nobody";
+        let alone = std::process::Command::new(std::env::current_exe().unwrap())
+            .args([name, "--exact"])
+            .env(ALONE, "1")
+            .output()
+            .unwrap();
+        let printed = String::from_utf8_lossy(&alone.stdout);
+        assert!(alone.status.success() && printed.contains("1 passed"), "{printed}");
+        return;
+    }
     let log = Log::default();
     let subscriber = tracing_subscriber::fmt().with_writer(log.clone()).with_ansi(false);
     let subscriber = subscriber.with_max_level(tracing::Level::TRACE).finish();
