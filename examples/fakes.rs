@@ -39,11 +39,8 @@ async fn main() -> Result<()> {
 async fn example() -> Result<Vec<String>> {
     let documents = documents_in_memory();
     for (title, creator) in [("mine", "ann"), ("yours", "bob"), ("mine too", "ann")] {
-        let request = CreateDocument {
-            title: title.into(),
-            created_by: creator.into(),
-            content_type: None,
-        };
+        let request =
+            CreateDocument { title: title.into(), created_by: creator.into(), content_type: None };
         documents.create(&Caller::default(), request, bytes_stream("words"), None).await?;
     }
     titles_of(&documents, "ann").await

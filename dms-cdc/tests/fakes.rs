@@ -42,7 +42,7 @@ impl SourceHarness for Harness {
 
 async fn conforms(is_scripted: bool) {
     let harness = Harness { log: InMemoryChangeLog::default(), is_scripted };
-    tokio::time::timeout(Duration::from_secs(60), suite(&harness)).await.expect("suite ends");
+    tokio::time::timeout(Duration::from_mins(1), suite(&harness)).await.expect("suite ends");
 }
 
 #[tokio::test]

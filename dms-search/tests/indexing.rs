@@ -70,7 +70,7 @@ impl BlobStore for Contents {
 /// Kept texts; counts queries.
 #[derive(Default)]
 struct Texts {
-    texts: Mutex<HashMap<TextKey, String>>,
+    kept: Mutex<HashMap<TextKey, String>>,
     reads: AtomicUsize,
     is_down: AtomicBool,
     is_read_only: AtomicBool,
@@ -83,7 +83,7 @@ impl TextRepository for Texts {
             return Err(Error::unavailable("database", "down"));
         }
         self.reads.fetch_add(1, Ordering::SeqCst);
-        let texts = self.texts.lock().unwrap();
+        let texts = self.kept.lock().unwrap();
         Ok(keys.iter().filter_map(|key| Some((*key, texts.get(key)?.clone()))).collect())
     }
 
@@ -91,7 +91,7 @@ impl TextRepository for Texts {
         if self.is_read_only.load(Ordering::SeqCst) {
             return Err(Error::new(ErrorKind::StorageFull, "full"));
         }
-        let mut kept = self.texts.lock().unwrap();
+        let mut kept = self.kept.lock().unwrap();
         for (key, text) in texts {
             kept.entry(*key).or_insert_with(|| text.clone());
         }
@@ -218,7 +218,7 @@ async fn a_text_written_with_the_document_is_taken_as_it_is() {
     let world = world();
     let row = world.row("title", "text/plain", "content");
     let key = TextKey { content_sha256: Sha256::of(b"content"), format: TextFormat::Plain };
-    world.texts.texts.lock().unwrap().insert(key, "kept words".to_owned());
+    world.texts.kept.lock().unwrap().insert(key, "kept words".to_owned());
     world.apply(&[&row], "p1").await;
     assert_eq!(world.titles("kept").await, ["title"]);
     assert_eq!(world.reads(), (1, 0));
@@ -296,7 +296,7 @@ async fn missing_content_leaves_a_document_without_text_and_is_tried_again_by_a_
     assert_eq!(world.apply(&[&row], "p1").await, [Outcome::Applied]);
     assert_eq!(world.titles("title").await, ["title"]);
     assert!(world.titles("content").await.is_empty());
-    assert!(world.texts.texts.lock().unwrap().is_empty(), "no text is kept that isn't one");
+    assert!(world.texts.kept.lock().unwrap().is_empty(), "no text is kept that isn't one");
     world.contents.blobs.lock().unwrap().extend(content);
     let documents = repository(vec![row]);
     let head = Position::new("head");

@@ -48,6 +48,7 @@ fn changed(entry: &IndexEntry, change: impl FnOnce(&mut DocumentRow)) -> IndexEn
     entry
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "as the port takes it")]
 fn at(text: &str) -> Option<Position> {
     Some(Position::new(text))
 }
@@ -260,7 +261,7 @@ async fn many_writes_are_merged_and_their_files_removed() {
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(std::time::Duration::from_secs(60), settled).await.unwrap();
+    tokio::time::timeout(std::time::Duration::from_mins(1), settled).await.unwrap();
     assert!(index.size_bytes().await.unwrap() > 0);
     assert_eq!(everything(&index).await.total, 10);
 }
@@ -368,7 +369,9 @@ proptest! {
                         (index.search(&query).await.unwrap(), fake.search(&query).await.unwrap());
                     // How well something matches is each engine's own; the rest is not.
                     for hits in [&mut ours.hits, &mut theirs.hits] {
-                        hits.iter_mut().for_each(|hit| hit.score = 0.0);
+                        for hit in &mut *hits {
+                            hit.score = 0.0;
+                        }
                         hits.sort_by_key(|hit| hit.document.id);
                     }
                     assert_eq!(ours, theirs, "{question:?} {status:?}");

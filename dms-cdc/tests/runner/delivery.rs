@@ -86,7 +86,7 @@ async fn nothing_is_acknowledged_before_every_sink_is_done() {
     );
     let stalled = async {
         second.wait_until(|calls| calls.len() == 1).await;
-        tokio::time::sleep(Duration::from_secs(60)).await;
+        tokio::time::sleep(Duration::from_mins(1)).await;
     };
     world.play(&runner, stalled).await;
     assert_eq!(calls(&world.sink).len(), 1);

@@ -129,7 +129,7 @@ async fn a_lost_position_ends_the_run_with_that_error() {
     let lost = Error::new(ErrorKind::Conflict, "trimmed").with_code("position_lost");
     world.source.fail_batch(lost);
     let runner = world.runner(crate::support::options());
-    let run = tokio::time::timeout(Duration::from_secs(60), runner.run(world.stop.clone()));
+    let run = tokio::time::timeout(Duration::from_mins(1), runner.run(world.stop.clone()));
     let error = run.await.expect("ended").expect_err("lost on the way");
     assert_eq!(error.code(), "position_lost");
 }

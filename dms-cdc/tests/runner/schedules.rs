@@ -446,7 +446,7 @@ async fn run_to_the_end(world: &Arc<World>) {
         stop.cancel();
     };
     let both = async { tokio::join!(runner.run(stop.clone()), story) };
-    let (end, ()) = tokio::time::timeout(Duration::from_secs(86_400), both).await.expect("an end");
+    let (end, ()) = tokio::time::timeout(Duration::from_hours(24), both).await.expect("an end");
     end.expect("stopped in good order");
 }
 

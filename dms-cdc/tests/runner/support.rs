@@ -112,7 +112,7 @@ impl World {
     /// Drives the runner while `story` goes on, then stops it.
     pub(crate) async fn play(&self, runner: &Runner, story: impl Future<Output = ()>) {
         let story = async {
-            let story = tokio::time::timeout(Duration::from_secs(3_600), story);
+            let story = tokio::time::timeout(Duration::from_hours(1), story);
             story.await.expect("the story ends");
             self.stop.cancel();
         };

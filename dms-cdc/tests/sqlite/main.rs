@@ -58,5 +58,5 @@ impl SourceHarness for Harness {
 #[tokio::test]
 async fn conforms() {
     let harness = Harness { database: Database::new().await, sources: Mutex::default() };
-    tokio::time::timeout(Duration::from_secs(60), suite(&harness)).await.expect("suite ends");
+    tokio::time::timeout(Duration::from_mins(1), suite(&harness)).await.expect("suite ends");
 }

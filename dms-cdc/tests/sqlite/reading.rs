@@ -10,7 +10,7 @@ use dms_core::{DocumentId, ErrorKind};
 use crate::database::{Database, document, insert, signature};
 
 const SOON: Duration = Duration::from_secs(20);
-const NEVER: Duration = Duration::from_secs(86_400);
+const NEVER: Duration = Duration::from_hours(24);
 
 async fn next(source: &dyn ChangeSource) -> RecordBatch {
     let batch = tokio::time::timeout(SOON, source.next_batch(BatchLimits::default())).await;

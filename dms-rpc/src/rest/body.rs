@@ -85,7 +85,7 @@ impl Stream for Bounded {
 
 fn broken_off(error: axum::Error) -> Error {
     let cause = std::error::Error::source(&error);
-    if cause.is_some_and(|cause| cause.is::<Stalled>()) {
+    if cause.is_some_and(<dyn std::error::Error + 'static>::is::<Stalled>) {
         return stalled().with_source(error);
     }
     Error::malformed("the body broke off").with_source(error)

@@ -60,7 +60,7 @@ pub(super) async fn get_document_content(
     }
     let range = requested_range(&headers, document.content_size, &etag)?;
     let (document, content) = state.documents.content(&caller, id, range.clone()).await?;
-    let mut response = blob_answer(content, &document.content_type, range);
+    let mut response = blob_answer(content, &document.content_type, range.as_ref());
     let headers = response.headers_mut();
     headers.insert(header::ETAG, etag);
     headers.insert(header::CONTENT_DISPOSITION, attachment(&document.title));
@@ -79,9 +79,9 @@ fn content_etag(document: &Document) -> HeaderValue {
 pub(super) fn blob_answer(
     content: BlobContent,
     content_type: &str,
-    range: Option<Range<u64>>,
+    range: Option<&Range<u64>>,
 ) -> Response {
-    let length = range.as_ref().map_or(content.size, |range| range.end - range.start);
+    let length = range.map_or(content.size, |range| range.end - range.start);
     let body = if length == 0 { Body::empty() } else { outgoing(content.stream, STORE_SILENT_MAX) };
     let mut response = Response::new(body);
     let headers = response.headers_mut();
@@ -92,7 +92,7 @@ pub(super) fn blob_answer(
     headers.insert(header::CONTENT_SECURITY_POLICY, SANDBOX);
     headers.insert(header::CACHE_CONTROL, REVALIDATE);
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    if let Some(range) = &range {
+    if let Some(range) = range {
         headers.insert(header::CONTENT_RANGE, content_range(range, content.size));
         *response.status_mut() = StatusCode::PARTIAL_CONTENT;
     }

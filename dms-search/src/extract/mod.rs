@@ -156,7 +156,7 @@ mod tests {
         .collect();
         // One tag with very many different attributes.
         hostile.push((0..60_000).fold("<p ".to_owned(), |mut tag, n| {
-            tag.push_str(&format!("a{n}=1 "));
+            let _ = std::fmt::Write::write_fmt(&mut tag, format_args!("a{n}=1 "));
             tag
         }));
         hostile.push((1..700).map(|depth| "> ".repeat(depth) + "x\n").collect());

@@ -202,11 +202,11 @@ impl SearchIndex for TantivyIndex {
     }
 
     async fn clear(&self) -> Result<()> {
-        self.change(|shared, writing| shared.clear(writing)).await
+        self.change(Shared::clear).await
     }
 
     async fn count(&self) -> Result<u64> {
-        self.read(|shared, deadline| shared.count(deadline)).await
+        self.read(Shared::count).await
     }
 
     async fn check(&self) -> Result<()> {

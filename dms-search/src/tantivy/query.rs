@@ -50,7 +50,7 @@ type Clause = (Occur, Box<dyn Query>);
 
 fn filters(fields: &Fields, filter: &SearchFilter) -> Vec<Clause> {
     let terms = [
-        (fields.status_exact, filter.status.map(|status| status.as_str())),
+        (fields.status_exact, filter.status.map(dms_core::DocumentStatus::as_str)),
         (fields.created_by_exact, filter.created_by.as_deref()),
         (fields.content_type_exact, filter.content_type.as_deref()),
     ];

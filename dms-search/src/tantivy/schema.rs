@@ -114,7 +114,7 @@ impl Fields {
     /// The document and the text that were kept.
     pub(super) fn hit<'a>(&self, stored: &'a TantivyDocument) -> Result<(Document, &'a str)> {
         let row = stored.get_first(self.row);
-        let row = row.as_ref().and_then(|value| value.as_bytes()).unwrap_or_default();
+        let row = row.as_ref().and_then(tantivy::schema::Value::as_bytes).unwrap_or_default();
         let row: DocumentRow = serde_json::from_slice(row)
             .map_err(|e| Error::internal("stored row can't be read").with_source(e))?;
         let text = stored.get_first(self.content).and_then(|value| value.as_str());

@@ -27,7 +27,7 @@ const SMALL_SEGMENT_DOCUMENTS: u32 = 500;
 const REPLACED_MAX: f32 = 0.3;
 /// How often finished merges are looked for, and for how long after the last write.
 const MERGE_LOOK: Duration = Duration::from_millis(500);
-const MERGE_TIME_MAX: Duration = Duration::from_secs(60);
+const MERGE_TIME_MAX: Duration = Duration::from_mins(1);
 
 /// What only the holder of the write lock may touch.
 #[derive(Default)]

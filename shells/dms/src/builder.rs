@@ -142,6 +142,6 @@ impl DmsBuilder {
         let backends = Backends::open(&self.places, self.own.clone(), &self.clock, self.migrate)
             .await
             .map_err(|error| StartupError::from_part("the data folder", error))?;
-        Dms::run(self, directory, backends)
+        Dms::run(&self, directory, backends)
     }
 }

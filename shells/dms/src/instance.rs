@@ -52,7 +52,7 @@ impl Dms {
     }
 
     pub(crate) fn run(
-        builder: DmsBuilder,
+        builder: &DmsBuilder,
         directory: DataDirectory,
         backends: Backends,
     ) -> Result<Self, StartupError> {
@@ -89,7 +89,7 @@ impl Dms {
         let clock = Arc::clone(&builder.clock);
         let indexing = Arc::new(Indexing::new(&backends, Arc::clone(&clock), builder.limits));
         let mut supervisor = Supervisor::new(&CancellationToken::new());
-        start_tasks(&mut supervisor, &backends, &indexing, &signatures, &hub, &builder);
+        start_tasks(&mut supervisor, &backends, &indexing, &signatures, &hub, builder);
         register_checks(&health, &backends, &indexing);
         supervisor.watch(&health);
         health.set_serving();

@@ -35,9 +35,10 @@ impl Faces {
         writes: &Writes,
     ) -> Result<Router> {
         let access = Access {
-            authentication: match self.tokens.required {
-                true => Authentication::Required(self.verifier()),
-                false => Authentication::Off,
+            authentication: if self.tokens.required {
+                Authentication::Required(self.verifier())
+            } else {
+                Authentication::Off
             },
             trusted_proxies: self.trusted_proxies,
         };
@@ -67,12 +68,13 @@ impl Faces {
     }
 
     pub(crate) fn grpc(&self) -> Result<GrpcServer> {
-        let authentication = match self.tokens.required {
-            true => GrpcAuthentication::Required {
+        let authentication = if self.tokens.required {
+            GrpcAuthentication::Required {
                 verifier: self.verifier(),
                 service_token: self.tokens.service_token.clone(),
-            },
-            false => GrpcAuthentication::Off,
+            }
+        } else {
+            GrpcAuthentication::Off
         };
         let server = DocumentServer::new(self.documents.clone());
         GrpcServer::new(server, authentication, GrpcLimits::default())

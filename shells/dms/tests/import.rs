@@ -129,7 +129,7 @@ fn phrase(path: &Path) -> Option<String> {
 
 async fn phrases_find_their_files(server: &Server, files: &BTreeMap<String, PathBuf>) {
     let markdown =
-        files.iter().filter(|(title, _)| title.ends_with(".md") || title.ends_with(".txt"));
+        files.iter().filter(|(title, _)| [".md", ".txt"].iter().any(|end| title.ends_with(end)));
     let mut phrases: HashMap<String, BTreeSet<&String>> = HashMap::new();
     for (title, path) in markdown {
         if let Some(phrase) = phrase(path) {

@@ -59,7 +59,7 @@ impl Plan {
         let ports = DocumentsPorts {
             documents: documents.unwrap_or_else(|| Arc::new(database.documents())),
             blobs: Arc::clone(&blobs),
-            cache: Arc::new(InMemoryDocumentCache::default()),
+            cache: Arc::new(InMemoryDocumentCache),
             views: Arc::new(InMemoryViewCounter::default()),
             idempotency: Arc::new(database.idempotency()),
         };

@@ -7,7 +7,7 @@ const SYLLABLES: [&str; 20] = [
 ];
 
 /// A random number from a seed (`SplitMix64`).
-pub fn random(seed: u64) -> u64 {
+pub(crate) fn random(seed: u64) -> u64 {
     let mut z = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -15,7 +15,7 @@ pub fn random(seed: u64) -> u64 {
 }
 
 /// The word of a rank.
-pub fn word(rank: u64) -> String {
+pub(crate) fn word(rank: u64) -> String {
     let mut rest = rank + 20;
     let mut word = String::new();
     while rest > 0 {
@@ -26,7 +26,7 @@ pub fn word(rank: u64) -> String {
 }
 
 /// A rank with a probability about inverse to it.
-pub fn rank(seed: u64) -> u64 {
+pub(crate) fn rank(seed: u64) -> u64 {
     #[expect(clippy::cast_precision_loss, reason = "a probability")]
     let uniform = (random(seed) >> 11) as f64 / (1_u64 << 53) as f64;
     #[expect(clippy::cast_precision_loss, reason = "a small number")]
@@ -37,7 +37,7 @@ pub fn rank(seed: u64) -> u64 {
 }
 
 /// About `bytes` bytes of words.
-pub fn text(seed: u64, bytes: usize) -> String {
+pub(crate) fn text(seed: u64, bytes: usize) -> String {
     let mut text = String::with_capacity(bytes + 16);
     let mut n = 0;
     while text.len() < bytes {
@@ -52,7 +52,7 @@ pub fn text(seed: u64, bytes: usize) -> String {
 }
 
 /// A document to create, of 1 KiB of content.
-pub fn document(seed: u64) -> String {
+pub(crate) fn document(seed: u64) -> String {
     format!(
         r#"{{"title":"{}","content":"{}","created_by":"user{}@example.org"}}"#,
         text(seed ^ 1, 40).trim_end(),

@@ -11,26 +11,26 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 /// One keep-alive connection.
-pub struct Connection {
+pub(crate) struct Connection {
     stream: TcpStream,
     buffer: Vec<u8>,
 }
 
 /// An answer: its status, and the body's place in the connection's buffer.
-pub struct Answer<'a> {
+pub(crate) struct Answer<'a> {
     pub status: u16,
     pub body: &'a [u8],
 }
 
 impl Connection {
-    pub async fn open(address: SocketAddr) -> io::Result<Self> {
+    pub(crate) async fn open(address: SocketAddr) -> io::Result<Self> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
         Ok(Self { stream, buffer: Vec::with_capacity(64 << 10) })
     }
 
     /// Sends a whole request and reads the whole answer, which must have a `content-length`.
-    pub async fn call(&mut self, request: &[u8]) -> io::Result<Answer<'_>> {
+    pub(crate) async fn call(&mut self, request: &[u8]) -> io::Result<Answer<'_>> {
         self.stream.write_all(request).await?;
         self.buffer.clear();
         let (head_end, length) = loop {
@@ -72,12 +72,12 @@ fn content_length(head: &[u8]) -> io::Result<usize> {
 }
 
 /// A `GET` as bytes.
-pub fn get(path: &str) -> Vec<u8> {
+pub(crate) fn get(path: &str) -> Vec<u8> {
     format!("GET {path} HTTP/1.1\r\nhost: bench\r\n\r\n").into_bytes()
 }
 
 /// A request with a JSON body as bytes.
-pub fn json(method: &str, path: &str, body: &str) -> Vec<u8> {
+pub(crate) fn json(method: &str, path: &str, body: &str) -> Vec<u8> {
     format!(
         "{method} {path} HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\n\
          content-length: {}\r\n\r\n{body}",
@@ -87,7 +87,7 @@ pub fn json(method: &str, path: &str, body: &str) -> Vec<u8> {
 }
 
 /// What a load gave.
-pub struct Load {
+pub(crate) struct Load {
     pub per_second: f64,
     pub p50: Duration,
     pub p99: Duration,
@@ -95,7 +95,7 @@ pub struct Load {
 }
 
 /// Sends `total` requests, the n-th made by `request(n)`, over `connections` connections.
-pub async fn load(
+pub(crate) async fn load(
     address: SocketAddr,
     connections: usize,
     total: u64,

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-pub struct Server {
+pub(crate) struct Server {
     child: Child,
     pub address: SocketAddr,
     /// From the start of the process until it said that it is ready.
@@ -14,7 +14,7 @@ pub struct Server {
 }
 
 impl Server {
-    pub fn start(data: &Path) -> io::Result<Self> {
+    pub(crate) fn start(data: &Path) -> io::Result<Self> {
         let started = Instant::now();
         let mut child = Command::new(env!("CARGO_BIN_EXE_dms"))
             .env_clear()
@@ -37,7 +37,7 @@ impl Server {
     }
 
     /// Resident memory now and at its highest, in MiB.
-    pub fn memory_mib(&self) -> (u64, u64) {
+    pub(crate) fn memory_mib(&self) -> (u64, u64) {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))
             .unwrap_or_default();
         let field = |name: &str| {
@@ -50,7 +50,7 @@ impl Server {
         (field("VmRSS:"), field("VmHWM:"))
     }
 
-    pub fn stop(mut self) -> io::Result<Duration> {
+    pub(crate) fn stop(mut self) -> io::Result<Duration> {
         let asked = Instant::now();
         let pid = self.child.id().to_string();
         Command::new("kill").args(["-TERM", &pid]).status()?;

@@ -60,7 +60,7 @@ enum Command {
     Healthcheck(HealthcheckCommand),
     /// Print a token to try the API with
     ///
-    /// With DMS_JWT_SECRET the token is signed here. Without it the running server is asked, which
+    /// With `DMS_JWT_SECRET` the token is signed here. Without it the running server is asked, which
     /// gives tokens on loopback as long as no key is configured.
     Token(token::TokenCommand),
 }

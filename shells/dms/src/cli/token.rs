@@ -19,7 +19,7 @@ pub(super) struct TokenCommand {
     /// Address of whom it is for
     #[arg(long)]
     email: Option<String>,
-    /// How long it holds, in seconds; only with DMS_JWT_SECRET
+    /// How long it holds, in seconds; only with `DMS_JWT_SECRET`
     #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
     ttl: u64,
     #[command(flatten)]
