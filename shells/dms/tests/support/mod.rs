@@ -101,8 +101,13 @@ impl Server {
     }
 
     /// Asks it to stop and waits until it has.
-    pub fn terminate(mut self) -> ExitStatus {
+    pub fn terminate(self) -> ExitStatus {
         signal(self.child.id(), "TERM");
+        self.wait()
+    }
+
+    /// Waits until it has stopped.
+    pub fn wait(mut self) -> ExitStatus {
         let asked = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().expect("a child to wait for") {
