@@ -9,8 +9,9 @@ use axum::body::{Body, BodyDataStream, HttpBody as _};
 use axum::http::{HeaderMap, header};
 use bytes::{Bytes, BytesMut};
 use dms_core::ports::ByteStream;
-use dms_core::{Error, Result};
+use dms_core::{Error, ErrorChain, Result};
 use futures_util::stream::{BoxStream, Stream, StreamExt as _};
+use tracing::Span;
 
 use super::layers::Stalled;
 use crate::problem::REQUEST_TIMEOUT;
@@ -134,11 +135,15 @@ pub(super) fn pieces(mut content: Bytes) -> ByteStream {
 /// Content on its way to the client. A store that falls silent for longer than `idle_max` ends it
 /// with an error; how slowly the client reads doesn't matter here.
 pub(super) fn outgoing(stream: BoxStream<'static, io::Result<Bytes>>, idle_max: Duration) -> Body {
-    let timed = tokio_stream::StreamExt::timeout(stream, idle_max).map(|item| {
+    // The server asks for pieces outside of the request's span.
+    let span = Span::current();
+    let timed = tokio_stream::StreamExt::timeout(stream, idle_max).map(move |item| {
         let item =
             item.unwrap_or_else(|elapsed| Err(io::Error::new(io::ErrorKind::TimedOut, elapsed)));
         // The status is sent by now: breaking off is all that tells the client.
-        item.inspect_err(|error| tracing::error!(%error, "content broke off"))
+        item.inspect_err(|error| {
+            span.in_scope(|| tracing::error!(error = %ErrorChain(error), "content broke off"));
+        })
     });
     Body::from_stream(timed)
 }

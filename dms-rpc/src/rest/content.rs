@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::Response;
 use dms_core::ports::BlobContent;
 use dms_core::{Document, DocumentId};
@@ -51,6 +51,7 @@ pub(super) async fn get_document_content(
     Authenticated(caller): Authenticated,
     State(state): State<DocumentsState>,
     PathParam(id): PathParam<DocumentId>,
+    method: Method,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let document = state.documents.peek(id).await?;
@@ -58,7 +59,11 @@ pub(super) async fn get_document_content(
     if none_match_names(&headers, &etag) {
         return Ok(not_modified(etag));
     }
-    let range = requested_range(&headers, document.content_size, &etag)?;
+    let range = match method {
+        // Ranges are of GET alone (RFC 9110, section 14.2).
+        Method::GET => requested_range(&headers, document.content_size, &etag)?,
+        _ => None,
+    };
     let (document, content) = state.documents.content(&caller, id, range.clone()).await?;
     let mut response = blob_answer(content, &document.content_type, range.as_ref());
     let headers = response.headers_mut();

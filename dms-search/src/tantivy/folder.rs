@@ -58,8 +58,9 @@ pub(super) fn open(dir: &Path, verify_bytes_max: u64) -> Result<Opened> {
             usable(&path, verify_bytes_max)?
         }
     };
-    if position.is_none() {
-        tracing::warn!(path = %path.display(), existed, "index has no position, it must be rebuilt");
+    // A new folder is nothing to worry about; one that lost its position is.
+    if position.is_none() && existed {
+        tracing::warn!(path = %path.display(), "index has no position, it must be rebuilt");
     }
     Ok(Opened { index, reader, fields, position, path, lock })
 }

@@ -7,14 +7,16 @@ use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::ConnectInfo;
 use axum::http::{HeaderMap, Method, Request, StatusCode, header};
-use dms_core::fake::{InMemoryDatabase, InMemorySearchIndex};
+use dms_core::fake::{
+    InMemoryBlobStore, InMemoryDatabase, InMemoryDocumentCache, InMemorySearchIndex,
+    InMemoryViewCounter,
+};
 use dms_core::ports::{BlobStore, DocumentRepository};
 use dms_core::use_cases::{DocumentLimits, Documents, DocumentsPorts, Signatures, SignaturesPorts};
 use futures_util::TryStreamExt as _;
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
-use super::stores::{InMemoryBlobStore, InMemoryDocumentCache, InMemoryViewCounter};
 use crate::auth::Authentication;
 use crate::rest::{
     self, Access, DocumentsState, LayerOptions, PROBLEM_JSON, RestState, SearchState,
@@ -59,7 +61,7 @@ impl Plan {
         let ports = DocumentsPorts {
             documents: documents.unwrap_or_else(|| Arc::new(database.documents())),
             blobs: Arc::clone(&blobs),
-            cache: Arc::new(InMemoryDocumentCache),
+            cache: Arc::new(InMemoryDocumentCache::default()),
             views: Arc::new(InMemoryViewCounter::default()),
             idempotency: Arc::new(database.idempotency()),
         };

@@ -9,5 +9,4 @@ mod layers;
 mod open_api;
 mod search;
 mod signatures;
-mod stores;
 mod writes;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use axum::http::Method;
 use dms_core::Result;
+use dms_core::fake::InMemoryBlobStore;
 use dms_core::ports::{BlobContent, BlobInfo, BlobStore, ByteStream};
 use futures_util::stream::BoxStream;
 use serde_json::json;
@@ -20,7 +21,6 @@ use tokio::time::timeout;
 use tower::ServiceExt as _;
 
 use super::bed::{Bed, Plan, with_json};
-use super::stores::InMemoryBlobStore;
 use crate::rest::LayerOptions;
 
 const LONG: Duration = Duration::from_secs(20);
