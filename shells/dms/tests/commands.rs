@@ -34,7 +34,9 @@ async fn token_asks_the_running_server_on_loopback() {
     let output = run(dms().args(["token", "u123", "--http-addr", &address]));
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let token = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    let mut live = Live::try_connect(&server, &id, &token).await.ok().expect("an upgrade");
+    let Ok(mut live) = Live::try_connect(&server, &id, &token).await else {
+        panic!("{token} isn't accepted");
+    };
     assert_eq!(live.frame().await["type"], "document.snapshot");
 }
 
