@@ -12,8 +12,9 @@ use sqlx::sqlite::{
 };
 use sqlx::{ConnectOptions as _, Connection as _};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
-use super::error::from_sqlx;
+use super::error::{from_sqlx, is_locked};
 use super::idempotency::Reservations;
 use super::writer::{Bounds, Writer};
 use super::{
@@ -126,6 +127,9 @@ mod cache_kib {
 /// takes are shared by thousands of writes.
 const CHECKPOINT_PAGES: u32 = 4_096;
 
+/// How long to wait before a locked file is opened again.
+const LOCKED_PAUSE: Duration = Duration::from_millis(10);
+
 /// What the log may keep on disk once its pages are moved.
 const LOG_BYTES_MAX: u32 = 64 << 20;
 
@@ -155,7 +159,7 @@ impl SqliteDatabase {
             .pragma("journal_size_limit", LOG_BYTES_MAX.to_string())
             .thread_name(|_| "sqlite-writer".to_owned());
 
-        let mut connection = writing.connect().await.map_err(from_sqlx)?;
+        let mut connection = unlocked(options.busy_timeout, || writing.connect()).await?;
         if options.migrate {
             migrations::apply(&mut connection).await?;
         } else {
@@ -184,7 +188,10 @@ impl SqliteDatabase {
         };
         let reads = pool.clone().max_connections(options.read_connections_max.max(1));
         let shared = Shared {
-            reads: reads.connect_with(reading).await.map_err(from_sqlx)?,
+            reads: unlocked(options.busy_timeout, || {
+                reads.clone().connect_with(reading.clone())
+            })
+            .await?,
             maintenance: pool.max_connections(1).connect_lazy_with(maintaining),
             writer: Writer::start(connection, writing, bounds),
             reservations: Reservations::default(),
@@ -259,6 +266,25 @@ impl SqliteDatabase {
 impl fmt::Debug for SqliteDatabase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SqliteDatabase").field("reads", &self.shared.reads).finish_non_exhaustive()
+    }
+}
+
+/// Opens until nobody else has the file locked, for at most `timeout`.
+///
+/// `SQLite` doesn't wait by itself for everything an opening may meet: whoever turns a new file to
+/// `WAL`, or moves the log into the file as the last to close it, holds a lock that isn't waited for.
+async fn unlocked<T, F>(timeout: Duration, open: impl Fn() -> F) -> Result<T>
+where
+    F: Future<Output = sqlx::Result<T>>,
+{
+    let deadline = Instant::now() + timeout;
+    loop {
+        match open().await {
+            Err(error) if is_locked(&error) && Instant::now() < deadline => {
+                tokio::time::sleep(LOCKED_PAUSE).await;
+            }
+            outcome => return outcome.map_err(from_sqlx),
+        }
     }
 }
 

@@ -39,6 +39,11 @@ pub(super) fn concerns_one_statement(error: &sqlx::Error) -> bool {
         || matches!(error, sqlx::Error::Encode(_))
 }
 
+/// Whether somebody else holds a lock that the statement needs.
+pub(super) fn is_locked(error: &sqlx::Error) -> bool {
+    matches!(primary_code(error), Some(code::BUSY | code::LOCKED))
+}
+
 /// What a constraint or trigger said, if one refused the statement.
 pub(super) fn refusal(error: &sqlx::Error) -> Option<&str> {
     (primary_code(error) == Some(code::CONSTRAINT))
