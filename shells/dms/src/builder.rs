@@ -1,6 +1,6 @@
 //! From a folder to a running product.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
 use dms_core::ports::{
@@ -9,50 +9,65 @@ use dms_core::ports::{
 use dms_core::use_cases::DocumentLimits;
 use dms_realtime::token::DevelopmentTokens;
 use dms_rpc::grpc::ServiceToken;
-use dms_runtime::{DataDirectory, StartupError};
+use dms_runtime::StartupError;
+
+use dms_assembly::{Assembly, AssemblyOptions, ChangeSources, Reads, Repositories, Tokens};
+use dms_runtime::settings::{Migrate, StorageSettings};
 
 use crate::Dms;
-use crate::backends::{Backends, DatabasePorts, OwnPorts, Places};
 
 /// Makes a [`Dms`]; from [`Dms::builder`].
 #[must_use = "nothing runs until it is started"]
 pub struct DmsBuilder {
-    pub(crate) folder: PathBuf,
-    pub(crate) places: Places,
+    pub(crate) locations: StorageSettings,
     own: OwnPorts,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) limits: DocumentLimits,
-    migrate: bool,
     pub(crate) tokens: Tokens,
     pub(crate) trusted_proxies: u8,
 }
 
-/// What tokens are checked with, and who must show one.
+/// Ports of the caller's own; what is missing is opened from its place.
 #[derive(Clone, Default)]
-pub(crate) struct Tokens {
-    pub(crate) verifier: Option<Arc<dyn TokenVerifier>>,
-    pub(crate) development: Option<Arc<DevelopmentTokens>>,
-    pub(crate) required: bool,
-    pub(crate) service_token: Option<ServiceToken>,
+struct OwnPorts {
+    database: Option<(Repositories, ChangeSources)>,
+    blobs: Option<Arc<dyn BlobStore>>,
+    cache: Option<Arc<dyn DocumentCache>>,
+    views: Option<Arc<dyn ViewCounter>>,
+    index: Option<Arc<dyn SearchIndex>>,
+}
+
+/// Every port of a product, open.
+pub(crate) struct Ports {
+    pub(crate) repositories: Repositories,
+    pub(crate) sources: ChangeSources,
+    pub(crate) blobs: Arc<dyn BlobStore>,
+    pub(crate) reads: Reads,
+    pub(crate) index: Arc<dyn SearchIndex>,
 }
 
 impl DmsBuilder {
-    pub(crate) fn new(folder: PathBuf) -> Self {
+    pub(crate) fn new(folder: &Path) -> Self {
         Self {
-            places: Places::below(&folder),
-            folder,
+            locations: StorageSettings::embedded(folder),
             own: OwnPorts::default(),
             clock: Arc::new(SystemClock),
             limits: DocumentLimits::default(),
-            migrate: true,
             tokens: Tokens::default(),
             trusted_proxies: 0,
         }
     }
 
-    /// Keeps rows in a database of the caller's own. The embedded one isn't opened then.
-    pub fn database(mut self, ports: DatabasePorts) -> Self {
-        self.own.database = Some(ports);
+    /// Keeps everything where the settings say, embedded or in engines, instead of below the folder.
+    pub fn locations(mut self, locations: StorageSettings) -> Self {
+        self.locations = locations;
+        self
+    }
+
+    /// Keeps rows in a database of the caller's own, and follows its changes. The embedded one isn't
+    /// opened then.
+    pub fn database(mut self, repositories: Repositories, changes: ChangeSources) -> Self {
+        self.own.database = Some((repositories, changes));
         self
     }
 
@@ -93,6 +108,12 @@ impl DmsBuilder {
         self
     }
 
+    /// Checks tokens, and asks for them, as these say.
+    pub fn tokens(mut self, tokens: Tokens) -> Self {
+        self.tokens = tokens;
+        self
+    }
+
     /// Checks tokens with this verifier: of WebSocket connections always, of every other call if
     /// [`require_tokens`](Self::require_tokens) says so. Without one no token is valid.
     pub fn token_verifier(mut self, verifier: Arc<dyn TokenVerifier>) -> Self {
@@ -103,8 +124,7 @@ impl DmsBuilder {
     /// Gives tokens to whoever asks at `/auth/token`, and accepts them. For programs that nobody
     /// but their own machine can reach.
     pub fn development_tokens(mut self, tokens: Arc<DevelopmentTokens>) -> Self {
-        self.tokens.verifier = Some(tokens.clone());
-        self.tokens.development = Some(tokens);
+        self.tokens = self.tokens.with_development(tokens);
         self
     }
 
@@ -122,7 +142,7 @@ impl DmsBuilder {
 
     /// Whether an older schema of the embedded database is migrated (the default) or refused.
     pub fn migrate(mut self, migrate: bool) -> Self {
-        self.migrate = migrate;
+        self.locations.migrate = if migrate { Migrate::Auto } else { Migrate::Off };
         self
     }
 
@@ -132,16 +152,53 @@ impl DmsBuilder {
         self
     }
 
-    /// Opens the folder and starts everything but listening.
+    /// Opens everything and starts all but listening. Engines that are away don't fail it: what needs
+    /// them answers `Unavailable` until they are there.
     ///
     /// # Errors
     /// With the status a program should end with, and a line that says what to do: another process
     /// has the folder open, it can't be written, what is in it belongs to a newer version.
     pub async fn start(self) -> Result<Dms, StartupError> {
-        let directory = DataDirectory::open(&self.folder)?;
-        let backends = Backends::open(&self.places, self.own.clone(), &self.clock, self.migrate)
-            .await
-            .map_err(|error| StartupError::from_part("the data folder", error))?;
-        Dms::run(&self, directory, backends)
+        let options =
+            AssemblyOptions { locations: self.locations.clone(), clock: Arc::clone(&self.clock) };
+        let mut assembly = Assembly::new(options);
+        assembly.hold_directory()?;
+        let ports = self.ports(&mut assembly).await?;
+        assembly.prepare().await?;
+        Dms::run(&self, assembly, ports)
+    }
+
+    async fn ports(&self, assembly: &mut Assembly) -> Result<Ports, StartupError> {
+        let own = self.own.clone();
+        let (repositories, sources) = match own.database {
+            Some((repositories, sources)) => {
+                assembly.watch_database(&repositories);
+                (repositories, sources)
+            }
+            None => {
+                let repositories = assembly.repositories().await?;
+                let index = assembly.index_source("dms")?;
+                (repositories, ChangeSources { index, live: assembly.live_source()? })
+            }
+        };
+        let reads = match (own.cache, own.views) {
+            (Some(cache), Some(views)) => Reads { cache, views },
+            (cache, views) => {
+                let opened = assembly.reads().await?;
+                Reads { cache: cache.unwrap_or(opened.cache), views: views.unwrap_or(opened.views) }
+            }
+        };
+        let blobs = match own.blobs {
+            Some(blobs) => {
+                assembly.watch_blobs(&blobs);
+                blobs
+            }
+            None => assembly.blobs().await?,
+        };
+        let index = match own.index {
+            Some(index) => index,
+            None => assembly.index().await?,
+        };
+        Ok(Ports { repositories, sources, blobs, reads, index })
     }
 }

@@ -1,31 +1,23 @@
 //! A running product.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use dms_cdc::RunnerState;
+use dms_assembly::{Assembly, IndexState, Indexing, IndexingPorts, LiveFeed};
 use dms_core::ports::SearchIndex;
-use dms_core::use_cases::{Documents, DocumentsPorts, Signatures, SignaturesPorts, Sweeper};
+use dms_core::use_cases::{Documents, DocumentsPorts, Signatures, SignaturesPorts};
 use dms_realtime::{Hub, Live};
 use dms_rpc::grpc::GrpcServer;
 use dms_rpc::rest::Writes;
-use dms_runtime::{Backoff, DataDirectory, HealthRegistry, StartupError, Supervisor};
-use tokio_util::sync::CancellationToken;
+use dms_runtime::{HealthRegistry, StartupError};
 
-use crate::backends::Backends;
-use crate::builder::DmsBuilder;
-use crate::indexing::{IndexState, Indexing};
-use crate::live::LiveFeed;
-use crate::upkeep;
+use crate::builder::{DmsBuilder, Ports};
 use crate::web::Faces;
 
 /// How long background tasks may take to end.
 const TASKS_GRACE: Duration = Duration::from_secs(10);
-
-/// How often the change log is trimmed.
-const TRIM_EVERY: Duration = Duration::from_secs(30);
 
 /// The whole product, running in this process. It listens nowhere by itself.
 ///
@@ -39,38 +31,36 @@ pub struct Dms {
     health: HealthRegistry,
     writes: Writes,
     indexing: Arc<Indexing>,
-    supervisor: Supervisor,
-    backends: Backends,
-    // Held to the end: the folder is free for another process after everything is closed.
-    _directory: DataDirectory,
+    index: Arc<dyn SearchIndex>,
+    assembly: Assembly,
 }
 
 impl Dms {
     /// A product that keeps everything below `folder`, which is made if it isn't there.
-    pub fn builder(folder: impl Into<PathBuf>) -> DmsBuilder {
-        DmsBuilder::new(folder.into())
+    pub fn builder(folder: impl AsRef<Path>) -> DmsBuilder {
+        DmsBuilder::new(folder.as_ref())
     }
 
     pub(crate) fn run(
         builder: &DmsBuilder,
-        directory: DataDirectory,
-        backends: Backends,
+        mut assembly: Assembly,
+        ports: Ports,
     ) -> Result<Self, StartupError> {
         let documents = Documents::new(
             DocumentsPorts {
-                documents: Arc::clone(&backends.database.documents),
-                blobs: Arc::clone(&backends.blobs),
-                cache: Arc::clone(&backends.cache),
-                views: Arc::clone(&backends.views),
-                idempotency: Arc::clone(&backends.database.idempotency),
+                documents: Arc::clone(&ports.repositories.documents),
+                blobs: Arc::clone(&ports.blobs),
+                cache: Arc::clone(&ports.reads.cache),
+                views: Arc::clone(&ports.reads.views),
+                idempotency: Arc::clone(&ports.repositories.idempotency),
             },
             builder.limits,
         );
         let signatures = Signatures::new(SignaturesPorts {
-            signatures: Arc::clone(&backends.database.signatures),
-            blobs: Arc::clone(&backends.blobs),
+            signatures: Arc::clone(&ports.repositories.signatures),
+            blobs: Arc::clone(&ports.blobs),
             documents: Arc::new(documents.clone()),
-            idempotency: Arc::clone(&backends.database.idempotency),
+            idempotency: Arc::clone(&ports.repositories.idempotency),
         });
         let hub = Hub::default();
         let faces = Faces {
@@ -80,18 +70,33 @@ impl Dms {
             tokens: builder.tokens.clone(),
             trusted_proxies: builder.trusted_proxies,
         };
-        let health = HealthRegistry::new();
+        let health = assembly.health().clone();
         let writes = Writes::new();
         let failed = |error| StartupError::from_part("the interface", error);
-        let router = faces.http(&backends, &health, &writes).map_err(failed)?;
+        let router = faces.http(&ports.index, &health, &writes).map_err(failed)?;
         let grpc = faces.grpc().map_err(failed)?;
 
-        let clock = Arc::clone(&builder.clock);
-        let indexing = Arc::new(Indexing::new(&backends, Arc::clone(&clock), builder.limits));
-        let mut supervisor = Supervisor::new(&CancellationToken::new());
-        start_tasks(&mut supervisor, &backends, &indexing, &signatures, &hub, builder);
-        register_checks(&health, &backends, &indexing);
-        supervisor.watch(&health);
+        let indexing = IndexingPorts {
+            index: Arc::clone(&ports.index),
+            repositories: ports.repositories.clone(),
+            blobs: Arc::clone(&ports.blobs),
+            source: Arc::clone(&ports.sources.index),
+        };
+        let indexing =
+            Arc::new(Indexing::new(indexing, Arc::clone(&builder.clock), builder.limits));
+        assembly.spawn_live_feed(LiveFeed {
+            source: Arc::clone(&ports.sources.live),
+            hub: Some(hub.clone()),
+            cache: Some(Arc::clone(&ports.reads.cache)),
+            clock: Arc::clone(&builder.clock),
+        });
+        assembly.spawn_indexing(&indexing);
+        assembly.spawn_reconciler(&signatures);
+        assembly.spawn_sweeper(&ports.repositories, &ports.blobs);
+        assembly.spawn_purge(&ports.repositories);
+        // Documents can be read and written while the index is away or behind.
+        assembly.watch_index(&ports.index, false);
+        assembly.watch_indexing(&indexing, false);
         health.set_serving();
         Ok(Self {
             documents,
@@ -102,9 +107,8 @@ impl Dms {
             health,
             writes,
             indexing,
-            supervisor,
-            backends,
-            _directory: directory,
+            index: ports.index,
+            assembly,
         })
     }
 
@@ -131,7 +135,7 @@ impl Dms {
 
     /// The search index.
     pub fn search(&self) -> &dyn SearchIndex {
-        &*self.backends.index
+        &*self.index
     }
 
     /// Live updates, without HTTP.
@@ -166,105 +170,6 @@ impl Dms {
         self.writes.close();
         // A write has deadlines of its own, shorter than this.
         let _ = tokio::time::timeout(TASKS_GRACE, self.writes.wait()).await;
-        // The supervisor logs what doesn't end in time.
-        let _ = self.supervisor.shutdown(TASKS_GRACE).await;
-        self.backends.close().await
+        self.assembly.close(TASKS_GRACE).await
     }
-}
-
-fn start_tasks(
-    supervisor: &mut Supervisor,
-    backends: &Backends,
-    indexing: &Arc<Indexing>,
-    signatures: &Signatures,
-    hub: &Hub,
-    builder: &DmsBuilder,
-) {
-    let feed = Arc::new(LiveFeed {
-        source: Arc::clone(&backends.database.live_source),
-        hub: hub.clone(),
-        cache: Arc::clone(&backends.cache),
-        clock: Arc::clone(&builder.clock),
-    });
-    supervisor.spawn_restarting("live-updates", Backoff::default(), move |stop| {
-        let feed = Arc::clone(&feed);
-        async move { feed.follow(stop).await.map_err(Into::into) }
-    });
-    let indexing = Arc::clone(indexing);
-    supervisor.spawn_restarting("search-index", Backoff::default(), move |stop| {
-        let indexing = Arc::clone(&indexing);
-        async move { indexing.follow(stop).await.map_err(Into::into) }
-    });
-    let signatures = signatures.clone();
-    supervisor.spawn("signature-reconciler", async move |stop| {
-        upkeep::reconcile(signatures, stop).await.map_err(Into::into)
-    });
-    let sweeper = Arc::new(Sweeper {
-        blobs: Arc::clone(&backends.blobs),
-        documents: Arc::clone(&backends.database.documents),
-        signatures: Arc::clone(&backends.database.signatures),
-        clock: Arc::clone(&builder.clock),
-        grace: upkeep::ORPHAN_GRACE,
-    });
-    supervisor.spawn("orphan-sweeper", async move |stop| {
-        upkeep::sweep(sweeper, stop).await.map_err(Into::into)
-    });
-    let keys = Arc::clone(&backends.database.idempotency);
-    supervisor.spawn("idempotency-purge", async move |stop| {
-        upkeep::purge(keys, stop).await.map_err(Into::into)
-    });
-    if let Some(sqlite) = &backends.sqlite {
-        let trimmer = Arc::clone(&sqlite.trimmer);
-        supervisor.spawn("change-log-trimmer", async move |stop| {
-            trimmer.run(TRIM_EVERY, stop).await;
-            Ok(())
-        });
-    }
-}
-
-fn register_checks(health: &HealthRegistry, backends: &Backends, indexing: &Arc<Indexing>) {
-    let documents = Arc::clone(&backends.database.documents);
-    health.add("database", true, move || {
-        let documents = Arc::clone(&documents);
-        async move { documents.check().await.map_err(Into::into) }
-    });
-    let blobs = Arc::clone(&backends.blobs);
-    health.add("storage", true, move || {
-        let blobs = Arc::clone(&blobs);
-        async move { blobs.check().await.map_err(Into::into) }
-    });
-    let index = Arc::clone(&backends.index);
-    health.add("search", false, move || {
-        let index = Arc::clone(&index);
-        async move { index.check().await.map_err(Into::into) }
-    });
-    // Documents can be read and written while the index is behind, so this alone turns nobody away.
-    let state = Arc::clone(indexing);
-    health.add("search-index", false, move || {
-        let state = state.state();
-        async move {
-            match state {
-                IndexState::Starting => Err("starting".into()),
-                IndexState::Rebuilding(progress) => {
-                    Err(format!("rebuilding, {} documents so far", progress.rows).into())
-                }
-                IndexState::Following(state) if state.is_running() => Ok(()),
-                IndexState::Following(state) => Err(state.to_string().into()),
-            }
-        }
-    });
-    // What only somebody's hand can mend must not go unnoticed.
-    let state = Arc::clone(indexing);
-    health.add("change-stream", true, move || {
-        let state = state.state();
-        async move {
-            match state {
-                IndexState::Following(
-                    held @ (RunnerState::Holding { .. }
-                    | RunnerState::DeadLetterBudgetReached { .. }),
-                ) => Err(held.to_string().into()),
-                _ => Ok(()),
-            }
-        }
-    });
 }

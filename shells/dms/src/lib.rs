@@ -19,17 +19,12 @@
 //!
 //! The program `dms` is a short `main` over this library; [`cli`] has its commands.
 
-mod backends;
 mod builder;
 pub mod cli;
 pub mod import;
-mod indexing;
 mod instance;
-mod live;
-mod upkeep;
 mod web;
 
-pub use backends::DatabasePorts;
 pub use builder::DmsBuilder;
-pub use indexing::IndexState;
+pub use dms_assembly::{ChangeSources, IndexState, Repositories};
 pub use instance::Dms;

@@ -3,20 +3,17 @@
 use std::sync::Arc;
 
 use axum::Router;
-use dms_core::ports::{DocumentClient, TokenVerifier};
+use dms_assembly::Tokens;
+use dms_core::Result;
+use dms_core::ports::{DocumentClient, SearchIndex};
 use dms_core::use_cases::{Documents, Signatures};
-use dms_core::{Claims, Error, ErrorKind, Result};
 use dms_realtime::Live;
-use dms_rpc::auth::Authentication;
-use dms_rpc::grpc::{DocumentServer, GrpcAuthentication, GrpcLimits, GrpcServer};
+use dms_rpc::grpc::{DocumentServer, GrpcLimits, GrpcServer};
 use dms_rpc::rest::{
-    self, Access, DocumentsState, LayerOptions, RestState, SearchState, SignaturesState, Writes,
+    self, DocumentsState, LayerOptions, RestState, SearchState, SignaturesState, Writes,
 };
 use dms_runtime::live::LiveState;
 use dms_runtime::{HealthRegistry, metrics_handle};
-
-use crate::backends::Backends;
-use crate::builder::Tokens;
 
 /// What the faces show.
 pub(crate) struct Faces {
@@ -30,18 +27,11 @@ pub(crate) struct Faces {
 impl Faces {
     pub(crate) fn http(
         &self,
-        backends: &Backends,
+        index: &Arc<dyn SearchIndex>,
         health: &HealthRegistry,
         writes: &Writes,
     ) -> Result<Router> {
-        let access = Access {
-            authentication: if self.tokens.required {
-                Authentication::Required(self.verifier())
-            } else {
-                Authentication::Off
-            },
-            trusted_proxies: self.trusted_proxies,
-        };
+        let access = self.tokens.access(self.trusted_proxies);
         let routes = rest::routes(RestState {
             documents: DocumentsState {
                 documents: self.documents.clone(),
@@ -54,12 +44,12 @@ impl Faces {
                 writes: writes.clone(),
                 image_bytes_max: self.documents.limits().content_bytes_max,
             },
-            search: SearchState { index: Arc::clone(&backends.index), access: access.clone() },
+            search: SearchState { index: Arc::clone(index), access: access.clone() },
         });
         let live = dms_runtime::live::routes(LiveState {
             live: self.live.clone(),
             documents: Arc::new(self.documents.clone()) as Arc<dyn DocumentClient>,
-            verifier: self.verifier(),
+            verifier: self.tokens.verifier(),
             access: access.clone(),
             development_tokens: self.tokens.development.clone(),
         });
@@ -68,30 +58,7 @@ impl Faces {
     }
 
     pub(crate) fn grpc(&self) -> Result<GrpcServer> {
-        let authentication = if self.tokens.required {
-            GrpcAuthentication::Required {
-                verifier: self.verifier(),
-                service_token: self.tokens.service_token.clone(),
-            }
-        } else {
-            GrpcAuthentication::Off
-        };
         let server = DocumentServer::new(self.documents.clone());
-        GrpcServer::new(server, authentication, GrpcLimits::default())
-    }
-
-    fn verifier(&self) -> Arc<dyn TokenVerifier> {
-        self.tokens.verifier.clone().unwrap_or_else(|| Arc::new(NoTokenIsValid))
-    }
-}
-
-/// Stands in where nothing to check tokens with was given.
-struct NoTokenIsValid;
-
-#[async_trait::async_trait]
-impl TokenVerifier for NoTokenIsValid {
-    async fn verify(&self, _token: &str) -> Result<Claims> {
-        let message = "tokens can't be checked: no key is configured";
-        Err(Error::new(ErrorKind::Unauthenticated, message).with_code("token_invalid"))
+        GrpcServer::new(server, self.tokens.grpc(), GrpcLimits::default())
     }
 }

@@ -7,7 +7,7 @@ use clap::error::ErrorKind;
 use clap::{Args, Parser};
 
 use crate::health::healthcheck;
-use crate::settings::{SettingFlags, Settings, Source, long_help, names, reachable};
+use crate::settings::{Backends, SettingFlags, Settings, Source, long_help, names, reachable};
 use crate::{ExitStatus, StartupError};
 
 /// What tells one program of the family from another.
@@ -21,6 +21,8 @@ pub struct Program {
     pub http_port: u16,
     /// Port of gRPC unless another is given; none for a program that serves none.
     pub grpc_port: Option<u16>,
+    /// What it can work on.
+    pub backends: Backends,
 }
 
 /// What every program that serves takes; flatten it into the program's own clap struct.
@@ -86,6 +88,21 @@ impl Program {
         P::from_arg_matches_mut(&mut matches)
     }
 
+    /// As [`parse`](Self::parse), for a `P` that several programs share; `about` says what this one
+    /// is for.
+    ///
+    /// # Errors
+    /// As [`parse`](Self::parse).
+    pub fn parse_about<P: Parser>(
+        &self,
+        about: &'static str,
+        arguments: impl IntoIterator<Item = OsString>,
+    ) -> Result<P, clap::Error> {
+        let command = self.adapt(P::command()).about(about);
+        let mut matches = command.try_get_matches_from(arguments)?;
+        P::from_arg_matches_mut(&mut matches)
+    }
+
     fn adapt(&self, command: clap::Command) -> clap::Command {
         let subcommands: Vec<String> =
             command.get_subcommands().map(|one| one.get_name().to_owned()).collect();
@@ -103,7 +120,11 @@ impl Program {
             return command;
         }
         let (http, grpc) = (names::HTTP_ADDR.option(), names::GRPC_ADDR.option());
+        let unused = self.unused_options();
         command.mut_args(|argument| {
+            if unused.iter().any(|option| argument.get_id() == option) {
+                return argument.hide(true);
+            }
             let (setting, port) = match argument.get_id().as_str() {
                 id if id == http => (names::HTTP_ADDR, Some(self.http_port)),
                 id if id == grpc => (names::GRPC_ADDR, self.grpc_port),
@@ -112,6 +133,38 @@ impl Program {
             let Some(port) = port else { return argument.hide(true) };
             argument.long_help(long_help(&setting, &format!("127.0.0.1:{port}")))
         })
+    }
+}
+
+impl Program {
+    /// The options of parts that the program doesn't use.
+    fn unused_options(&self) -> Vec<String> {
+        let Backends { database, storage, cache, events, search, document_service, .. } =
+            self.backends;
+        let postgres = database.contains(&"postgres");
+        let unused = [
+            (names::DATA_DIR, !self.backends.keeps_files() && cache.is_empty()),
+            (names::DATABASE_URL, database.is_empty()),
+            (names::DATABASE_DIRECT_URL, !postgres),
+            (names::DATABASE_REPLICA_URL, !postgres),
+            (names::MIGRATE, database.is_empty()),
+            (names::STORAGE_URL, storage.is_empty()),
+            (names::AWS_ENDPOINT_URL, !storage.contains(&"s3")),
+            (names::AWS_REGION, !storage.contains(&"s3")),
+            (names::AWS_ACCESS_KEY_ID, !storage.contains(&"s3")),
+            (names::AWS_SECRET_ACCESS_KEY, !storage.contains(&"s3")),
+            (names::CACHE_URL, cache.is_empty()),
+            (names::EVENTS_URL, events.is_empty()),
+            (names::CONSUMER_GROUP, events.is_empty() || search.is_empty()),
+            (names::SEARCH_URL, search.is_empty()),
+            (names::DOCUMENT_GRPC_URL, !document_service),
+        ];
+        unused
+            .into_iter()
+            .filter(|(_, unused)| *unused)
+            .flat_map(|(setting, _)| [Some(setting.option()), setting.file_option()])
+            .flatten()
+            .collect()
     }
 }
 

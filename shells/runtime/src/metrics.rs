@@ -144,8 +144,13 @@ fn number_after(text: &str, label: &str) -> Option<u64> {
 mod tests {
     use super::*;
 
-    const PROGRAM: Program =
-        Program { name: "dms", version: "1.2.3", http_port: 8000, grpc_port: None };
+    const PROGRAM: Program = Program {
+        name: "dms",
+        version: "1.2.3",
+        http_port: 8000,
+        grpc_port: None,
+        backends: crate::settings::Backends::EMBEDDED,
+    };
 
     #[test]
     fn every_instance_shows_the_same_numbers() {

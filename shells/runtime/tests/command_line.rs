@@ -6,15 +6,20 @@ use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
-use dms_runtime::settings::{self, Migrate};
+use dms_runtime::settings::{self, Backends, Migrate};
 use dms_runtime::{
     Cli, ExitStatus, HealthRegistry, HealthcheckCommand, Program, Server, SettingFlags, Settings,
     metrics_handle,
 };
 use tokio_util::sync::CancellationToken;
 
-const PROGRAM: Program =
-    Program { name: "example-service", version: "1.2.3", http_port: 8042, grpc_port: Some(50042) };
+const PROGRAM: Program = Program {
+    name: "example-service",
+    version: "1.2.3",
+    http_port: 8042,
+    grpc_port: Some(50042),
+    backends: Backends::EMBEDDED,
+};
 
 /// Serves examples.
 #[derive(Debug, Parser)]

@@ -5,13 +5,18 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use dms_runtime::settings::{
-    AuthMode, CacheLocation, DatabaseLocation, EventsLocation, LogFormat, Migrate, SearchLocation,
-    StorageLocation, TokenKey,
+    AuthMode, Backends, CacheLocation, DatabaseLocation, EventsLocation, LogFormat, Migrate,
+    SearchLocation, StorageLocation, TokenKey,
 };
 use dms_runtime::{ExitStatus, Program, SettingFlags, Settings};
 
-const PROGRAM: Program =
-    Program { name: "dms", version: "1.2.3", http_port: 8000, grpc_port: Some(50051) };
+const PROGRAM: Program = Program {
+    name: "dms",
+    version: "1.2.3",
+    http_port: 8000,
+    grpc_port: Some(50051),
+    backends: Backends::EMBEDDED,
+};
 
 const KEY: &str = "0123456789abcdef0123456789abcdef";
 const PEM: &str = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEA\n-----END PUBLIC KEY-----";
@@ -53,11 +58,11 @@ fn without_anything_it_is_one_process_on_loopback() {
     assert_eq!(settings.listen.grpc, Some("127.0.0.1:50051".parse().expect("an address")));
     let storage = settings.storage;
     assert_eq!(storage.data_dir, PathBuf::from("dms-data"));
-    assert_eq!(storage.database, DatabaseLocation::Sqlite("dms-data/dms.db".into()));
-    assert_eq!(storage.storage, StorageLocation::Files("dms-data/blobs".into()));
-    assert_eq!(storage.search, SearchLocation::Files("dms-data/index".into()));
-    assert_eq!(storage.cache, CacheLocation::Memory);
-    assert_eq!(storage.events, EventsLocation::Database);
+    assert_eq!(storage.database, Some(DatabaseLocation::Sqlite("dms-data/dms.db".into())));
+    assert_eq!(storage.storage, Some(StorageLocation::Files("dms-data/blobs".into())));
+    assert_eq!(storage.search, Some(SearchLocation::Files("dms-data/index".into())));
+    assert_eq!(storage.cache, Some(CacheLocation::Memory));
+    assert_eq!(storage.events, Some(EventsLocation::Database));
     assert_eq!(storage.migrate, Migrate::Auto);
     assert_eq!(settings.auth.mode, AuthMode::Off);
     assert!(settings.auth.serves_development_tokens());
@@ -139,9 +144,9 @@ fn everything_follows_the_data_directory() {
         let storage = good(&[("DMS_DATA_DIR", given)]).storage;
         let root = PathBuf::from(root);
         assert_eq!(storage.data_dir, root);
-        assert_eq!(storage.database, DatabaseLocation::Sqlite(root.join("dms.db")));
-        assert_eq!(storage.storage, StorageLocation::Files(root.join("blobs")));
-        assert_eq!(storage.search, SearchLocation::Files(root.join("index")));
+        assert_eq!(storage.database, Some(DatabaseLocation::Sqlite(root.join("dms.db"))));
+        assert_eq!(storage.storage, Some(StorageLocation::Files(root.join("blobs"))));
+        assert_eq!(storage.search, Some(SearchLocation::Files(root.join("index"))));
     }
     refused(&[("DMS_DATA_DIR", "~/data")], &["DMS_DATA_DIR", "~"]);
     refused(&[("DMS_DATA_DIR", "file://data")], &["DMS_DATA_DIR", "a path"]);
@@ -155,9 +160,9 @@ fn one_part_can_be_elsewhere() {
         ("DMS_STORAGE_URL", "FILE://big/blobs"),
     ])
     .storage;
-    assert_eq!(storage.database, DatabaseLocation::Sqlite("/fast/dms.db".into()));
-    assert_eq!(storage.storage, StorageLocation::Files("big/blobs".into()));
-    assert_eq!(storage.search, SearchLocation::Files("data/index".into()));
+    assert_eq!(storage.database, Some(DatabaseLocation::Sqlite("/fast/dms.db".into())));
+    assert_eq!(storage.storage, Some(StorageLocation::Files("big/blobs".into())));
+    assert_eq!(storage.search, Some(SearchLocation::Files("data/index".into())));
 }
 
 #[test]
@@ -202,7 +207,7 @@ fn events_come_from_the_database_or_not_at_all() {
         ("DMS_DATABASE_URL", "sqlite://data/dms.db"),
         ("DMS_EVENTS_URL", "sqlite:./data/dms.db"),
     ]);
-    assert_eq!(same.storage.events, EventsLocation::Database);
+    assert_eq!(same.storage.events, Some(EventsLocation::Database));
     good(&[("DMS_EVENTS_URL", "sqlite://dms-data/dms.db")]);
     refused(&[("DMS_EVENTS_URL", "sqlite://other.db")], &["DMS_EVENTS_URL", "DMS_DATABASE_URL"]);
 }

@@ -9,22 +9,18 @@ mod token;
 use std::ffi::OsString;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use dms_core::ports::{Clock, SystemClock, TokenVerifier};
+use dms_assembly::Tokens;
+use dms_core::ports::{Clock, SystemClock};
 use dms_core::use_cases::DocumentLimits;
-use dms_realtime::token::{DevelopmentTokens, JwksOptions, JwtVerifier, TokenRules};
-use dms_rpc::grpc::ServiceToken;
-use dms_runtime::settings::{
-    AuthMode, AuthSettings, DatabaseLocation, Migrate, SearchLocation, Source, StorageLocation,
-    TokenKey,
-};
+use dms_runtime::settings::{Backends, Source};
 use dms_runtime::{
     Cli, ExitStatus, HealthcheckCommand, Program, SettingFlags, Settings, StartupError, report,
     report_arguments,
 };
 
-use crate::backends::Places;
 use crate::{Dms, DmsBuilder};
 
 const PROGRAM: Program = Program {
@@ -32,7 +28,18 @@ const PROGRAM: Program = Program {
     version: env!("CARGO_PKG_VERSION"),
     http_port: 8000,
     grpc_port: Some(50051),
+    backends: if cfg!(feature = "engines") {
+        Backends::ALL
+    } else {
+        Backends {
+            hint: Some("a build with --features engines accepts more"),
+            ..Backends::EMBEDDED
+        }
+    },
 };
+
+/// How long background tasks may take to end.
+const TASKS_GRACE: Duration = Duration::from_secs(10);
 
 /// Documents that are stored, signed, searchable and live, in one process
 #[derive(Debug, Parser)]
@@ -108,71 +115,16 @@ fn read_settings(flags: &SettingFlags, source: &dyn Source) -> Result<Settings, 
 
 /// A builder that does what the settings say.
 fn builder(settings: &Settings) -> Result<DmsBuilder, StartupError> {
-    let storage = &settings.storage;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let mut builder = Dms::builder(&storage.data_dir)
-        .clock(Arc::clone(&clock))
-        .migrate(storage.migrate == Migrate::Auto)
-        .limits(DocumentLimits {
-            content_bytes_max: settings.limits.content_bytes_max,
-            ..DocumentLimits::default()
-        });
-    builder.places = places(settings)?;
-    authenticate(builder, &settings.auth, clock)
-}
-
-fn places(settings: &Settings) -> Result<Places, StartupError> {
-    let storage = &settings.storage;
-    let unknown = || StartupError::usage("this build has no backend for the configured URLs");
-    let DatabaseLocation::Sqlite(database) = &storage.database else { return Err(unknown()) };
-    let StorageLocation::Files(blobs) = &storage.storage else { return Err(unknown()) };
-    let SearchLocation::Files(index) = &storage.search else { return Err(unknown()) };
-    Ok(Places {
-        database: database.clone(),
-        blobs: blobs.clone(),
-        index: index.clone(),
-        ..Places::below(&storage.data_dir)
-    })
-}
-
-fn authenticate(
-    mut builder: DmsBuilder,
-    auth: &AuthSettings,
-    clock: Arc<dyn Clock>,
-) -> Result<DmsBuilder, StartupError> {
-    let rules = TokenRules { issuer: auth.issuer.clone(), audience: auth.audience.clone() };
-    let refused = |setting: &str, error: dms_core::Error| {
-        let why = error.fields().first().map_or_else(|| error.to_string(), |f| f.message.clone());
-        StartupError::usage(format!("{setting} {why}")).with_source(error)
+    let tokens = Tokens::from_settings(&settings.auth, Arc::clone(&clock))?;
+    let limits = DocumentLimits {
+        content_bytes_max: settings.limits.content_bytes_max,
+        ..DocumentLimits::default()
     };
-    let verifier: Option<Arc<dyn TokenVerifier>> = match &auth.key {
-        TokenKey::Development(_) => {
-            let tokens = DevelopmentTokens::generate(clock)
-                .map_err(|error| StartupError::from_part("the development key", error))?;
-            builder = builder.development_tokens(Arc::new(tokens));
-            None
-        }
-        TokenKey::Shared(secret) => Some(Arc::new(
-            JwtVerifier::with_secret(secret.expose_bytes(), rules, clock)
-                .map_err(|error| refused("DMS_JWT_SECRET", error))?,
-        )),
-        TokenKey::PublicPem(pem) => Some(Arc::new(
-            JwtVerifier::with_public_key(pem.as_bytes(), rules, clock)
-                .map_err(|error| refused("DMS_JWT_PUBLIC_KEY", error))?,
-        )),
-        TokenKey::KeySet(url) => Some(Arc::new(
-            JwtVerifier::with_jwks(url, JwksOptions::default(), rules, clock)
-                .map_err(|error| refused("DMS_JWKS_URL", error))?,
-        )),
-        _ => None,
-    };
-    if let Some(verifier) = verifier {
-        builder = builder.token_verifier(verifier);
-    }
-    if let Some(token) = &auth.service_token {
-        let token = ServiceToken::new(token.expose())
-            .map_err(|error| refused("DMS_SERVICE_TOKEN", error))?;
-        builder = builder.service_token(token);
-    }
-    Ok(builder.require_tokens(auth.mode == AuthMode::Required))
+    Ok(Dms::builder(&settings.storage.data_dir)
+        .locations(settings.storage.clone())
+        .clock(clock)
+        .limits(limits)
+        .trusted_proxies(settings.listen.trusted_proxies)
+        .tokens(tokens))
 }

@@ -3,27 +3,22 @@
 use std::io::{IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
 
-use dms_core::ports::{Clock, SystemClock};
+use dms_assembly::{Assembly, AssemblyOptions, Indexing};
 use dms_core::use_cases::DocumentLimits;
 use dms_runtime::settings::Source;
-use dms_runtime::{DataDirectory, ExitStatus, SettingFlags, StartupError, telemetry};
+use dms_runtime::{ExitStatus, SettingFlags, StartupError, telemetry};
 use indicatif::ProgressBar;
-use std::sync::Arc;
 
-use super::{CommandResult, places, read_settings};
-use crate::backends::{Backends, OwnPorts};
-use crate::indexing::Indexing;
+use super::{CommandResult, PROGRAM, TASKS_GRACE, read_settings};
 
 pub(super) async fn run(flags: &SettingFlags, source: &dyn Source) -> CommandResult {
     let settings = read_settings(flags, source)?;
     let _telemetry = telemetry::init(&settings.log);
-    let _directory = DataDirectory::open(&settings.storage.data_dir)?;
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let refused = |error| StartupError::from_part("the data folder", error);
-    let backends = Backends::open(&places(&settings)?, OwnPorts::default(), &clock, true)
-        .await
-        .map_err(refused)?;
-    let indexing = Indexing::new(&backends, clock, DocumentLimits::default());
+    let mut assembly = Assembly::new(AssemblyOptions::new(settings.storage));
+    assembly.hold_directory()?;
+    let ports = assembly.indexing_ports(PROGRAM.name).await?;
+    assembly.prepare().await?;
+    let indexing = Indexing::new(ports, assembly.clock(), DocumentLimits::default());
     let started = Instant::now();
     let bar = std::io::stderr().is_terminal().then(ProgressBar::new_spinner);
     let mut told = Instant::now();
@@ -43,7 +38,10 @@ pub(super) async fn run(flags: &SettingFlags, source: &dyn Source) -> CommandRes
         bar.finish_and_clear();
     }
     let report = rebuilt.map_err(|error| StartupError::from_part("the search index", error))?;
-    backends.close().await.map_err(refused)?;
+    assembly
+        .close(TASKS_GRACE)
+        .await
+        .map_err(|error| StartupError::from_part("the data folder", error))?;
     // Nobody listens if this fails.
     let _ = writeln!(
         std::io::stdout(),

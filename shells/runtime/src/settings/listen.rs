@@ -30,8 +30,23 @@ pub const GRPC_ADDR: Setting = Setting {
     from_file: false,
 };
 
+/// `DMS_TRUSTED_PROXIES`: how many proxies stand in front.
+pub const TRUSTED_PROXIES: Setting = Setting {
+    name: "DMS_TRUSTED_PROXIES",
+    heading: HEADING,
+    value_name: "N",
+    default: "0",
+    help: "How many proxies in front append to X-Forwarded-For\n\n\
+        Callers have the address that the outermost of them saw. 0 takes the peer's own address: \
+        the header could be anybody's invention.",
+    from_file: false,
+};
+
+/// Most proxies that can stand in front.
+const PROXIES_MAX: u8 = 10;
+
 /// The settings of this file, in the order of `--help`.
-pub(super) const ALL: &[Setting] = &[HTTP_ADDR, GRPC_ADDR];
+pub(super) const ALL: &[Setting] = &[HTTP_ADDR, GRPC_ADDR, TRUSTED_PROXIES];
 
 /// Where the program listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +55,8 @@ pub struct ListenSettings {
     pub http: SocketAddr,
     /// See [`GRPC_ADDR`]; none if the program serves no gRPC.
     pub grpc: Option<SocketAddr>,
+    /// See [`TRUSTED_PROXIES`].
+    pub trusted_proxies: u8,
 }
 
 impl ListenSettings {
@@ -54,7 +71,7 @@ impl ListenSettings {
                 "DMS_HTTP_ADDR and DMS_GRPC_ADDR are both {http}, give each its own port"
             )));
         }
-        Ok(Self { http, grpc })
+        Ok(Self { http, grpc, trusted_proxies: trusted_proxies(reader)? })
     }
 
     /// The first address that other machines can reach, with its variable.
@@ -86,6 +103,14 @@ fn address(reader: &Reader<'_>, setting: &Setting, port: u16) -> Result<SocketAd
     written.parse().map_err(|_| {
         given.refuse_value("ADDRESS:PORT, for instance 127.0.0.1:8000, 0.0.0.0:8000 or [::1]:8000")
     })
+}
+
+fn trusted_proxies(reader: &Reader<'_>) -> Result<u8, StartupError> {
+    let Some(given) = reader.text(&TRUSTED_PROXIES)? else { return Ok(0) };
+    match given.value.parse() {
+        Ok(proxies @ 0..=PROXIES_MAX) => Ok(proxies),
+        _ => Err(given.refuse_value("a number from 0 to 10")),
+    }
 }
 
 /// The address to connect to in order to reach a server that listens on `address` of this machine.

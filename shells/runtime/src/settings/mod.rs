@@ -10,6 +10,7 @@ mod listen;
 mod location;
 mod log;
 mod reader;
+mod services;
 mod setting;
 mod source;
 mod storage;
@@ -25,8 +26,8 @@ pub use log::{LogFormat, LogSettings};
 pub use setting::Setting;
 pub use source::{ProcessEnvironment, Source};
 pub use storage::{
-    CacheLocation, DatabaseLocation, EventsLocation, Migrate, SearchLocation, StorageLocation,
-    StorageSettings,
+    Backends, CacheLocation, DatabaseLocation, EventsLocation, Migrate, S3Location, SearchLocation,
+    StorageLocation, StorageSettings,
 };
 
 use reader::Reader;
@@ -39,16 +40,30 @@ pub mod names {
         AUTH, JWKS_URL, JWT_AUDIENCE, JWT_ISSUER, JWT_PUBLIC_KEY, JWT_SECRET, SERVICE_TOKEN,
     };
     pub use super::limits::{MAX_CONTENT_BYTES, SHUTDOWN_GRACE_S};
-    pub use super::listen::{GRPC_ADDR, HTTP_ADDR};
+    pub use super::listen::{GRPC_ADDR, HTTP_ADDR, TRUSTED_PROXIES};
     pub use super::log::{LOG, LOG_FORMAT};
+    pub use super::services::DOCUMENT_GRPC_URL;
+    pub use super::storage::s3::{
+        AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL, AWS_REGION, AWS_SECRET_ACCESS_KEY,
+    };
     pub use super::storage::{
-        CACHE_URL, DATA_DIR, DATABASE_URL, EVENTS_URL, MIGRATE, SEARCH_URL, STORAGE_URL,
+        CACHE_URL, CONSUMER_GROUP, DATA_DIR, DATABASE_DIRECT_URL, DATABASE_REPLICA_URL,
+        DATABASE_URL, EVENTS_URL, MIGRATE, SEARCH_URL, STORAGE_URL,
     };
 }
 
 /// Every setting, in the order of `--help`.
 pub fn all() -> impl Iterator<Item = Setting> {
-    [listen::ALL, storage::ALL, auth::ALL, limits::ALL, log::ALL].into_iter().flatten().copied()
+    let in_order = [
+        listen::ALL,
+        storage::ALL,
+        storage::s3::ALL,
+        services::ALL,
+        auth::ALL,
+        limits::ALL,
+        log::ALL,
+    ];
+    in_order.into_iter().flatten().copied()
 }
 
 /// Everything an operator can decide, checked. `Debug` shows no secret.
@@ -58,6 +73,8 @@ pub struct Settings {
     pub listen: ListenSettings,
     /// Where everything is kept.
     pub storage: StorageSettings,
+    /// Where the document service serves gRPC; none if the program doesn't call it.
+    pub document_grpc_url: Option<String>,
     /// Who may call, and what proves it.
     pub auth: AuthSettings,
     /// Bounds.
@@ -74,9 +91,16 @@ impl Settings {
     ///
     /// ```
     /// use std::collections::BTreeMap;
+    /// use dms_runtime::settings::Backends;
     /// use dms_runtime::{Program, SettingFlags, Settings};
     ///
-    /// let program = Program { name: "dms", version: "1.0.0", http_port: 8000, grpc_port: None };
+    /// let program = Program {
+    ///     name: "dms",
+    ///     version: "1.0.0",
+    ///     http_port: 8000,
+    ///     grpc_port: None,
+    ///     backends: Backends::EMBEDDED,
+    /// };
     /// let variables = BTreeMap::from([("DMS_HTTP_ADDR", "[::1]:9000"), ("DMS_LOG", "warn")]);
     /// let options = SettingFlags::default().with("log", "debug");
     /// let settings = Settings::read(&program, &options, &variables)?;
@@ -96,7 +120,12 @@ impl Settings {
         let reader = Reader::new(flags, source);
         let listen = ListenSettings::read(program, &reader)?;
         Ok(Self {
-            storage: StorageSettings::read(&reader)?,
+            storage: StorageSettings::read(&reader, &program.backends)?,
+            document_grpc_url: program
+                .backends
+                .document_service
+                .then(|| services::document_grpc_url(&reader))
+                .transpose()?,
             auth: AuthSettings::read(&reader, &listen)?,
             limits: LimitSettings::read(&reader)?,
             log: LogSettings::read(&reader)?,

@@ -18,7 +18,7 @@ const PENDING_MAX: u32 = 100;
 /// How often orphans are swept.
 const SWEEP_EVERY: Duration = Duration::from_hours(1);
 /// How old content without a row must be: far longer than a request may take.
-pub(crate) const ORPHAN_GRACE: Duration = Duration::from_hours(1);
+pub const ORPHAN_GRACE: Duration = Duration::from_hours(1);
 
 /// How often old idempotency keys are forgotten, and how long they are kept: longer than the 24
 /// hours promised, so that a signature pending for two days is still applied once.
@@ -27,7 +27,7 @@ const KEY_RETENTION: Duration = Duration::from_hours(72);
 
 /// Finishes signatures that a crash interrupted. Right after the start none can be a running
 /// request's, so none is too young.
-pub(crate) async fn reconcile(signatures: Signatures, stop: CancellationToken) -> Result<()> {
+pub async fn reconcile(signatures: Signatures, stop: CancellationToken) -> Result<()> {
     let mut age = Duration::ZERO;
     loop {
         let Some(report) = stop.run_until_cancelled(signatures.reconcile(age, PENDING_MAX)).await
@@ -45,7 +45,7 @@ pub(crate) async fn reconcile(signatures: Signatures, stop: CancellationToken) -
 }
 
 /// Removes content that no row points at.
-pub(crate) async fn sweep(sweeper: Arc<Sweeper>, stop: CancellationToken) -> Result<()> {
+pub async fn sweep(sweeper: Arc<Sweeper>, stop: CancellationToken) -> Result<()> {
     loop {
         let Some(report) = stop.run_until_cancelled(sweeper.sweep()).await else { return Ok(()) };
         if let Some(report) = told(report) {
@@ -58,7 +58,7 @@ pub(crate) async fn sweep(sweeper: Arc<Sweeper>, stop: CancellationToken) -> Res
 }
 
 /// Forgets idempotency keys that nobody will use again.
-pub(crate) async fn purge(
+pub async fn purge(
     keys: Arc<dyn IdempotencyRepository>,
     stop: CancellationToken,
 ) -> Result<()> {

@@ -12,21 +12,28 @@ use dms_core::{ErrorChain, Result};
 use dms_realtime::{Hub, HubSink};
 use tokio_util::sync::CancellationToken;
 
-/// Feeds the hub and the cache.
-pub(crate) struct LiveFeed {
-    pub(crate) source: Arc<dyn ChangeSource>,
-    pub(crate) hub: Hub,
-    pub(crate) cache: Arc<dyn DocumentCache>,
-    pub(crate) clock: Arc<dyn Clock>,
+/// Feeds the hub and the cache of a program, as far as it has them.
+pub struct LiveFeed {
+    /// The change stream from now on.
+    pub source: Arc<dyn ChangeSource>,
+    /// Who listens.
+    pub hub: Option<Hub>,
+    /// What becomes stale when another process writes.
+    pub cache: Option<Arc<dyn DocumentCache>>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
 }
 
 impl LiveFeed {
     /// Follows the stream until it is told to stop.
-    pub(crate) async fn follow(&self, stop: CancellationToken) -> Result<()> {
-        let sinks: Vec<Arc<dyn ChangeSink>> = vec![
-            Arc::new(HubSink::new(self.hub.clone())),
-            Arc::new(CacheInvalidation::new(Arc::clone(&self.cache))),
-        ];
+    ///
+    /// # Errors
+    /// What a retry may mend.
+    pub async fn follow(&self, stop: CancellationToken) -> Result<()> {
+        let hub = self.hub.clone().map(|hub| Arc::new(HubSink::new(hub)) as Arc<dyn ChangeSink>);
+        let cache = self.cache.clone().map(CacheInvalidation::new);
+        let cache = cache.map(|cache| Arc::new(cache) as Arc<dyn ChangeSink>);
+        let sinks: Vec<_> = hub.into_iter().chain(cache).collect();
         loop {
             let runner = Runner::new(
                 Arc::clone(&self.source),
@@ -40,7 +47,9 @@ impl LiveFeed {
                 // Changes were missed: whoever listens must read the document anew.
                 Err(error) if error.code() == "position_lost" => {
                     tracing::error!(error = %ErrorChain(&error), "live updates start anew");
-                    self.hub.disconnect();
+                    if let Some(hub) = &self.hub {
+                        hub.disconnect();
+                    }
                 }
                 Err(error) => return Err(error),
             }

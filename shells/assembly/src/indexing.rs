@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use dms_cdc::{Runner, RunnerOptions, RunnerState, RunnerStatus};
-use dms_core::ports::{ChangeSink, Clock, SearchIndex, StartAt};
+use dms_core::ports::{BlobStore, ChangeSink, ChangeSource, Clock, SearchIndex, StartAt};
 use dms_core::use_cases::DocumentLimits;
 use dms_core::{ErrorChain, Result};
 use dms_search::{
@@ -13,7 +13,10 @@ use dms_search::{
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::backends::{Backends, DatabasePorts, INDEX_CONSUMER};
+use crate::backends::Repositories;
+
+/// Consumer of the change stream that fills the index.
+pub const INDEX_CONSUMER: &str = "search-index";
 
 /// Least time between two commits of the index. A commit costs two syncs of the disk, which writers
 /// need too; a lone change is committed at once.
@@ -32,11 +35,23 @@ pub enum IndexState {
     Following(RunnerState),
 }
 
+/// What an [`Indexing`] works on.
+#[derive(Clone)]
+pub struct IndexingPorts {
+    /// The index.
+    pub index: Arc<dyn SearchIndex>,
+    /// Rows, texts and dead letters.
+    pub repositories: Repositories,
+    /// Content, to take text out of it.
+    pub blobs: Arc<dyn BlobStore>,
+    /// The change stream.
+    pub source: Arc<dyn ChangeSource>,
+}
+
 /// Keeps the index equal to the database.
-pub(crate) struct Indexing {
-    index: Arc<dyn SearchIndex>,
+pub struct Indexing {
+    ports: IndexingPorts,
     sink: Arc<IndexingSink>,
-    database: DatabasePorts,
     clock: Arc<dyn Clock>,
     state: Mutex<State>,
 }
@@ -48,26 +63,26 @@ enum State {
 }
 
 impl Indexing {
-    pub(crate) fn new(backends: &Backends, clock: Arc<dyn Clock>, limits: DocumentLimits) -> Self {
+    /// Nothing happens until it [`follow`](Self::follow)s.
+    pub fn new(ports: IndexingPorts, clock: Arc<dyn Clock>, limits: DocumentLimits) -> Self {
         let options =
             IndexingOptions { text_bytes_max: limits.text_bytes_max, ..IndexingOptions::default() };
         let sink = IndexingSink::new(
-            Arc::clone(&backends.index),
-            Arc::clone(&backends.database.texts),
-            Arc::clone(&backends.blobs),
+            Arc::clone(&ports.index),
+            Arc::clone(&ports.repositories.texts),
+            Arc::clone(&ports.blobs),
             options,
         );
         Self {
-            index: Arc::clone(&backends.index),
+            ports,
             sink: Arc::new(sink),
-            database: backends.database.clone(),
             clock,
             state: Mutex::new(State::Starting),
         }
     }
 
     /// What the index is doing.
-    pub(crate) fn state(&self) -> IndexState {
+    pub fn state(&self) -> IndexState {
         match &*self.state.lock().unwrap_or_else(PoisonError::into_inner) {
             State::Starting => IndexState::Starting,
             State::Rebuilding(progress) => IndexState::Rebuilding(*progress),
@@ -81,19 +96,19 @@ impl Indexing {
 
     /// Follows the stream until it is told to stop; rebuilds first if the index has no position, and
     /// again whenever the stream has lost it.
-    pub(crate) async fn follow(&self, stop: CancellationToken) -> Result<()> {
+    pub async fn follow(&self, stop: CancellationToken) -> Result<()> {
         loop {
-            if needs_rebuild(&*self.index).await? {
+            if needs_rebuild(&*self.ports.index).await? {
                 tracing::info!("building the search index from the database");
                 let built = stop.run_until_cancelled(self.rebuild(&mut |_| {})).await;
                 let Some(report) = built.transpose()? else { return Ok(()) };
                 tracing::info!(rows = report.rows, "search index built");
             }
-            let start = self.index.position().await?.map_or(StartAt::Acknowledged, StartAt::After);
+            let start = self.ports.index.position().await?.map_or(StartAt::Acknowledged, StartAt::After);
             let runner = Runner::new(
-                Arc::clone(&self.database.index_source),
+                Arc::clone(&self.ports.source),
                 vec![Arc::clone(&self.sink) as Arc<dyn ChangeSink>],
-                Arc::clone(&self.database.dead_letters),
+                Arc::clone(&self.ports.repositories.dead_letters),
                 Arc::clone(&self.clock),
                 RunnerOptions { linger: LINGER, start, ..RunnerOptions::new(INDEX_CONSUMER) },
             );
@@ -103,7 +118,7 @@ impl Indexing {
                 Err(error) if error.code() == "position_lost" => {
                     tracing::error!(error = %ErrorChain(&error),
                         "the change stream no longer has the index's position");
-                    self.index.clear().await?;
+                    self.ports.index.clear().await?;
                 }
                 Err(error) => return Err(error),
             }
@@ -111,19 +126,19 @@ impl Indexing {
     }
 
     /// Builds the index from the rows, whatever is in it.
-    pub(crate) async fn rebuild(
+    pub async fn rebuild(
         &self,
         progress: &mut (dyn FnMut(RebuildProgress) + Send),
     ) -> Result<RebuildProgress> {
         self.set(State::Rebuilding(RebuildProgress::default()));
-        let head = self.database.index_source.head().await?;
+        let head = self.ports.source.head().await?;
         let mut both = |now| {
             self.set(State::Rebuilding(now));
             progress(now);
         };
         rebuild(
-            &*self.index,
-            &*self.database.documents,
+            &*self.ports.index,
+            &*self.ports.repositories.documents,
             &self.sink,
             head,
             RebuildOptions::default(),

@@ -1,0 +1,198 @@
+//! From command line to drained stop.
+
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use axum::Router;
+use clap::{Parser, Subcommand};
+use dms_realtime::Hub;
+use dms_rpc::grpc::GrpcServer;
+use dms_rpc::rest::Writes;
+use dms_runtime::settings::{Source, names, reachable};
+use dms_runtime::{
+    Cli, ExitStatus, HealthcheckCommand, Program, Server, SettingFlags, Settings, StartupError,
+    metrics_handle, report, report_arguments, telemetry, wait_for_signal,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{Assembly, AssemblyOptions};
+
+/// How long background tasks may take to end.
+const TASKS_GRACE: Duration = Duration::from_secs(10);
+
+/// What a service shows.
+pub struct Faces {
+    /// Its HTTP routes, without health and metrics.
+    pub http: Router,
+    /// Its gRPC services; none if its program has no port for them.
+    pub grpc: Option<GrpcServer>,
+    /// Live connections, to be closed when it stops.
+    pub hub: Option<Hub>,
+    /// Writes that go on when their clients leave.
+    pub writes: Writes,
+}
+
+impl Faces {
+    /// HTTP routes alone.
+    pub fn http(http: Router) -> Self {
+        Self { http, grpc: None, hub: None, writes: Writes::new() }
+    }
+}
+
+#[derive(Debug, Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    serve: Cli,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the service; the default
+    Serve(Cli),
+    /// Validate the settings and reach every dependency, then exit
+    Check(SettingFlags),
+    /// Exit with 0 when the running service is ready
+    Healthcheck(HealthcheckCommand),
+}
+
+/// Runs a service that has no commands of its own: `serve` (the default), `check`, `healthcheck`.
+/// `assemble` opens its ports and starts its tasks.
+pub async fn run_service<A>(
+    program: &Program,
+    about: &'static str,
+    arguments: impl IntoIterator<Item = OsString>,
+    environment: &dyn Source,
+    assemble: A,
+) -> ExitCode
+where
+    A: AsyncFnOnce(&Settings, &mut Assembly) -> Result<Faces, StartupError>,
+{
+    let Arguments { command, serve } = match program.parse_about(about, arguments) {
+        Ok(arguments) => arguments,
+        Err(error) => return report_arguments(&error),
+    };
+    let outer = serve.settings;
+    let (flags, check) = match command {
+        None => (outer, serve.check),
+        Some(Command::Serve(command)) => {
+            (command.settings.or(&outer), command.check || serve.check)
+        }
+        Some(Command::Check(flags)) => (flags.or(&outer), true),
+        Some(Command::Healthcheck(command)) => {
+            return command.run(program, &outer, environment).await.into();
+        }
+    };
+    conclude(serve_or_check(program, &flags, environment, check, assemble).await)
+}
+
+/// The exit status of an outcome; an error is shown.
+pub fn conclude(outcome: Result<ExitStatus, StartupError>) -> ExitCode {
+    match outcome {
+        Ok(status) => status.into(),
+        Err(error) => report(&error).into(),
+    }
+}
+
+/// Configure → build → serve → wait → drain; with `check`, up to where it would serve.
+///
+/// # Errors
+/// With the status to leave with and a line that says what to do.
+pub async fn serve_or_check<A>(
+    program: &Program,
+    flags: &SettingFlags,
+    source: &dyn Source,
+    check: bool,
+    assemble: A,
+) -> Result<ExitStatus, StartupError>
+where
+    A: AsyncFnOnce(&Settings, &mut Assembly) -> Result<Faces, StartupError>,
+{
+    let settings = Settings::read(program, flags, source)?;
+    let _telemetry = telemetry::init(&settings.log);
+    settings.log_warnings();
+    let metrics = metrics_handle();
+    metrics.set_build_info(program);
+    dms_realtime::describe_metrics();
+
+    let http = Server::bind(&names::HTTP_ADDR, settings.listen.http).await?;
+    let grpc = match settings.listen.grpc {
+        Some(address) => Some(Server::bind(&names::GRPC_ADDR, address).await?),
+        None => None,
+    };
+    let mut assembly = Assembly::new(AssemblyOptions::new(settings.storage.clone()));
+    let faces = assemble(&settings, &mut assembly).await?;
+    assembly.prepare().await?;
+    let health = assembly.health().clone();
+    health.set_serving();
+    if check {
+        return checked(assembly).await;
+    }
+
+    let stop = CancellationToken::new();
+    let upkeep = tokio::spawn(metrics.upkeep(stop.clone()));
+    let grace = settings.limits.shutdown_grace;
+    let router = faces.http.merge(health.router(metrics_handle()));
+    let address = http.local_addr();
+    let http = tokio::spawn(http.serve(router, stop.clone(), grace));
+    let grpc = grpc.zip(faces.grpc).map(|(server, grpc)| {
+        tokio::spawn(server.serve(grpc.router(), stop.clone(), grace))
+    });
+    // Nobody listens if this fails.
+    let _ = writeln!(
+        std::io::stdout(),
+        "{} {} is up on http://{}",
+        program.name,
+        program.version,
+        reachable(address)
+    );
+
+    let signal = wait_for_signal().await.map_err(|error| {
+        StartupError::new(ExitStatus::Software, "can't wait for signals").with_source(error)
+    })?;
+    tracing::info!(signal, "stopping");
+    health.set_draining();
+    if let Some(hub) = &faces.hub {
+        hub.shutdown();
+    }
+    stop.cancel();
+    let drained = async {
+        // A server task ends when its connections have.
+        let _ = http.await;
+        if let Some(grpc) = grpc {
+            let _ = grpc.await;
+        }
+        let _ = upkeep.await;
+    };
+    // The servers cut off what exceeds the grace period; this only guards against a defect there.
+    let _ = tokio::time::timeout(grace + Duration::from_secs(5), drained).await;
+    faces.writes.close();
+    let _ = tokio::time::timeout(TASKS_GRACE, faces.writes.wait()).await;
+    assembly.close(TASKS_GRACE).await.map_err(|error| {
+        StartupError::new(ExitStatus::InputOutput, "not everything was closed cleanly")
+            .with_source(error)
+    })?;
+    tracing::info!("stopped");
+    Ok(ExitStatus::Success)
+}
+
+/// Whether the service would be ready.
+async fn checked(assembly: Assembly) -> Result<ExitStatus, StartupError> {
+    let report = assembly.health().report().await;
+    let down: Vec<_> = report.down().map(str::to_owned).collect();
+    let ready = report.status.takes_requests();
+    assembly
+        .close(TASKS_GRACE)
+        .await
+        .map_err(|error| StartupError::from_part("a backend", error))?;
+    if !ready {
+        let message = format!("not ready: {}", down.join(", "));
+        return Err(StartupError::new(ExitStatus::Unavailable, message));
+    }
+    // Nobody listens if this fails.
+    let _ = writeln!(std::io::stdout(), "everything is in order");
+    Ok(ExitStatus::Success)
+}
