@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use super::connections::{Bounds, Connections, PoolStats};
 use super::error::{from_sqlx, no_answer};
 use super::options::{PostgresOptions, parse};
+use super::replica::Replica;
 use super::{
     PostgresDeadLetterRepository, PostgresDocumentRepository, PostgresIdempotencyRepository,
     PostgresSignatureRepository, PostgresTextRepository, migrations, pooler,
@@ -47,7 +48,7 @@ pub struct PostgresDatabase {
 /// What the repositories share.
 pub(super) struct Shared {
     pub(super) connections: Connections,
-    pub(super) replica: Option<Connections>,
+    pub(super) replica: Option<Replica>,
     pooled: PgConnectOptions,
     direct: PgConnectOptions,
     options: PostgresOptions,
@@ -75,7 +76,7 @@ impl PostgresDatabase {
         };
         let shared = Shared {
             connections: Connections::new(pooled.clone(), bounds),
-            replica: replica.map(|replica| Connections::new(replica, bounds)),
+            replica: replica.map(|replica| Replica::new(Connections::new(replica, bounds))),
             pooled,
             direct,
             options,

@@ -8,7 +8,7 @@ use dms_core::model::change::DocumentRow;
 use dms_core::model::text::TextKey;
 use dms_core::ports::{DocumentRepository, IdempotencyRecord, Updated};
 use dms_core::{
-    Document, DocumentId, DocumentPage, DocumentPatch, DocumentStatus, Error, ErrorKind, ListQuery,
+    Document, DocumentId, DocumentPage, DocumentPatch, DocumentStatus, Error, ListQuery,
     NewDocument, Result,
 };
 use sqlx::query_as;
@@ -84,7 +84,7 @@ impl DocumentRepository for PostgresDocumentRepository {
         text: Option<(TextKey, String)>,
         idempotency: Option<IdempotencyRecord>,
     ) -> Result<Document> {
-        let statement = insert(new, text, idempotency)?;
+        let statement = insert(new, text, idempotency.as_ref())?;
         let rows =
             self.shared.connections.write(statement).await.map_err(
                 |failure: Failure| match failure.constraint() {
@@ -102,13 +102,8 @@ impl DocumentRepository for PostgresDocumentRepository {
     async fn list(&self, query: &ListQuery) -> Result<DocumentPage> {
         let limit = query.limit.clamp(1, 100);
         let rows = match &self.shared.replica {
+            Some(replica) => replica.read(|| list(query, limit), &self.shared.connections).await?,
             None => self.shared.connections.read(list(query, limit)).await?,
-            Some(replica) => match replica.read(list(query, limit)).await {
-                Err(error) if error.kind() == ErrorKind::Unavailable => {
-                    self.shared.connections.read(list(query, limit)).await?
-                }
-                answer => answer?,
-            },
         };
         let documents =
             rows.into_iter().map(|StoredDocument(row)| given(row)).collect::<Result<Vec<_>>>()?;
@@ -180,7 +175,7 @@ impl DocumentRepository for PostgresDocumentRepository {
 fn insert(
     new: NewDocument,
     text: Option<(TextKey, String)>,
-    idempotency: Option<IdempotencyRecord>,
+    idempotency: Option<&IdempotencyRecord>,
 ) -> Result<Statement<StoredDocument>> {
     const INSERT: &str = concat!(
         "INSERT INTO documents
@@ -222,7 +217,7 @@ fn insert(
     let bare = text.is_none() && idempotency.is_none();
     let content_size = i64::try_from(new.content_size)
         .map_err(|e| Error::internal("content size out of range").with_source(e))?;
-    let first_answer = match &idempotency {
+    let first_answer = match idempotency {
         Some(_) => Some(Json(first_answer(&new)?)),
         None => None,
     };
@@ -238,14 +233,13 @@ fn insert(
         return Ok(statement);
     }
     let (text_key, text) = text.unzip();
-    let record = idempotency.as_ref();
     Ok(statement
         .bind(text_key.map(|key| key.content_sha256.to_string()))
         .bind(text_key.map(|key| key.format.as_str()))
         .bind(text.map(String::into_bytes))
-        .bind(record.map(|record| record.key.scope().to_owned()))
-        .bind(record.map(|record| record.key.key().to_owned()))
-        .bind(record.map(|record| record.request_sha256.to_string()))
+        .bind(idempotency.map(|record| record.key.scope().to_owned()))
+        .bind(idempotency.map(|record| record.key.key().to_owned()))
+        .bind(idempotency.map(|record| record.request_sha256.to_string()))
         .bind(first_answer))
 }
 
@@ -285,7 +279,7 @@ fn list(query: &ListQuery, limit: u32) -> Statement<StoredDocument> {
         "SELECT ",
         document_columns!(),
         " FROM documents
-        WHERE deleted_at IS NULL AND created_by = $4 AND status = $3 AND id < $1
+        WHERE deleted_at IS NULL AND created_by = $3 AND status = $4 AND id < $1
         ORDER BY id DESC LIMIT $2"
     );
     // One range of the index for each status, merged.
@@ -294,35 +288,32 @@ fn list(query: &ListQuery, limit: u32) -> Statement<StoredDocument> {
         document_columns!(),
         " FROM (
             (SELECT * FROM documents
-             WHERE deleted_at IS NULL AND created_by = $4 AND status = 'created' AND id < $1
+             WHERE deleted_at IS NULL AND created_by = $3 AND status = 'created' AND id < $1
              ORDER BY id DESC LIMIT $2)
             UNION ALL
             (SELECT * FROM documents
-             WHERE deleted_at IS NULL AND created_by = $4 AND status = 'viewed' AND id < $1
+             WHERE deleted_at IS NULL AND created_by = $3 AND status = 'viewed' AND id < $1
              ORDER BY id DESC LIMIT $2)
             UNION ALL
             (SELECT * FROM documents
-             WHERE deleted_at IS NULL AND created_by = $4 AND status = 'signed' AND id < $1
+             WHERE deleted_at IS NULL AND created_by = $3 AND status = 'signed' AND id < $1
              ORDER BY id DESC LIMIT $2)
         ) AS documents
-        WHERE $3 IS NULL
         ORDER BY id DESC LIMIT $2"
     );
 
-    let sql = match (&query.status, &query.created_by) {
-        (None, None) => LIST,
-        (Some(_), None) => LIST_BY_STATUS,
-        (None, Some(_)) => LIST_BY_CREATOR,
-        (Some(_), Some(_)) => LIST_BY_CREATOR_AND_STATUS,
+    let status = query.status.map(DocumentStatus::as_str);
+    let from = |sql| {
+        query_as(sql)
+            .bind(query.before.map_or(Uuid::max(), |id| id.as_uuid()))
+            .bind(i64::from(limit) + 1)
     };
-    let statement = query_as(sql)
-        .bind(query.before.map_or(Uuid::max(), |id| id.as_uuid()))
-        .bind(i64::from(limit) + 1);
-    match (query.status, &query.created_by) {
-        (None, None) => statement,
-        (status, None) => statement.bind(status.map(DocumentStatus::as_str)),
-        (status, Some(created_by)) => {
-            statement.bind(status.map(DocumentStatus::as_str)).bind(created_by.clone())
+    match (status, query.created_by.clone()) {
+        (None, None) => from(LIST),
+        (Some(status), None) => from(LIST_BY_STATUS).bind(status),
+        (None, Some(created_by)) => from(LIST_BY_CREATOR).bind(created_by),
+        (Some(status), Some(created_by)) => {
+            from(LIST_BY_CREATOR_AND_STATUS).bind(created_by).bind(status)
         }
     }
 }

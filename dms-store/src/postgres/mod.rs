@@ -18,6 +18,7 @@ mod idempotency;
 mod migrations;
 mod options;
 mod pooler;
+mod replica;
 mod row;
 mod signatures;
 mod texts;

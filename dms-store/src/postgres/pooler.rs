@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use dms_core::{Error, ErrorChain, ErrorKind, Result};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
-use sqlx::{ConnectOptions as _, Connection as _, Row as _, query_scalar, raw_sql};
+use sqlx::{ConnectOptions as _, Row as _, query_scalar, raw_sql};
 use tokio::time::timeout;
 
 use super::error::{from_sqlx, no_answer, sqlstate};

@@ -58,7 +58,7 @@ async fn call(database: &PostgresDatabase, kind: u64, id: DocumentId, known: Doc
         6 => drop(documents.get(known).await),
         7 => drop(documents.list(&ListQuery::default()).await),
         8 => drop(database.signatures().create(new_signature(known, &id.to_string()), None).await),
-        _ => drop(database.idempotency().reserve(&record(id).key, Duration::from_secs(60)).await),
+        _ => drop(database.idempotency().reserve(&record(id).key, Duration::from_mins(1)).await),
     }
 }
 

@@ -95,8 +95,10 @@ async fn a_write_without_an_answer_may_have_happened_and_is_not_called_unavailab
     let Fixture { proxy, database, bed } = fixture(Bed::direct_url).await;
     heals(&database).await;
     let documents = database.documents();
+    // Its statement is known to the server from now on: what is held back is the row alone.
+    documents.create(new_document(), None, None).await.unwrap();
     let new = new_document();
-    // The row is inserted, but held back by this lock until the answer is given up.
+    // The row waits for this lock until nobody hears the answer any more.
     let mut shell = bed.shell().await;
     super::bed::run(&mut shell, "BEGIN; LOCK TABLE documents IN EXCLUSIVE MODE").await.unwrap();
     let write = {
