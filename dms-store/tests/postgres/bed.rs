@@ -1,5 +1,7 @@
 //! A database of its own for each test, removed with it.
 
+use std::time::Duration;
+
 use dms_core::{Document, DocumentId, NewDocument, NewSignature, Sha256, Signature, SignatureId};
 use dms_store::postgres::{PostgresDatabase, PostgresOptions};
 use sqlx::postgres::PgConnection;
@@ -57,6 +59,17 @@ impl Bed {
         Self { name }
     }
 
+    /// Lets who comes through the pooler wait long for a lock, as an operator might.
+    pub(crate) async fn with_lock_timeout(self, timeout: &str) -> Self {
+        let mut shell = self.shell().await;
+        let (role,): (String,) =
+            sqlx::query_as("SELECT current_user::text").fetch_one(&mut shell).await.unwrap();
+        let name = &self.name;
+        let sql = format!("ALTER ROLE {role} IN DATABASE {name} SET lock_timeout = '{timeout}'");
+        run(&mut shell, &sql).await.unwrap();
+        self
+    }
+
     pub(crate) fn direct_url(&self) -> String {
         with_database(&server_url(), &self.name)
     }
@@ -67,7 +80,7 @@ impl Bed {
 
     /// Straight to the server.
     pub(crate) fn direct(&self) -> PostgresOptions {
-        PostgresOptions { ..patient(&self.direct_url()) }
+        patient(&self.direct_url())
     }
 
     /// Through the pooler, but for migrations.
@@ -81,10 +94,19 @@ impl Bed {
     }
 }
 
-/// Options for a machine that is busy with much else; what is timed says so.
-fn patient(url: &str) -> PostgresOptions {
-    let long = std::time::Duration::from_secs(20);
+/// Options for a machine that is busy with much else.
+pub(crate) fn patient(url: &str) -> PostgresOptions {
+    let long = Duration::from_secs(20);
     PostgresOptions { acquire_timeout: long, statement_timeout: long, ..PostgresOptions::new(url) }
+}
+
+/// Options under which it shows soon that nobody answers.
+pub(crate) fn impatient(url: &str) -> PostgresOptions {
+    PostgresOptions {
+        acquire_timeout: Duration::from_secs(2),
+        statement_timeout: Duration::from_secs(3),
+        ..PostgresOptions::new(url)
+    }
 }
 
 impl Drop for Bed {

@@ -148,7 +148,7 @@ async fn callers_that_leave_leave_nothing_behind() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs PgBouncer"]
 async fn callers_that_leave_leave_nothing_behind_in_the_pooler() {
-    let bed = Bed::new().await;
+    let bed = Bed::new().await.with_lock_timeout("20s").await;
     callers_leave(&bed, PostgresOptions { connections_max: 4, ..bed.pooled() }).await;
 }
 

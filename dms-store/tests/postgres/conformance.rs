@@ -67,7 +67,7 @@ macro_rules! straight_and_pooled {
         #[tokio::test(flavor = "multi_thread")]
         #[ignore = "needs PgBouncer"]
         async fn $pooled() {
-            let bed = Bed::new().await;
+            let bed = Bed::new().await.with_lock_timeout("20s").await;
             $suite(bed.pooled()).await;
         }
     )+};

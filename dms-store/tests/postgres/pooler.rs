@@ -1,7 +1,5 @@
 //! Poolers that keep prepared statements apart, and such as don't.
 
-use std::time::Duration;
-
 use dms_core::model::text::{TextFormat, TextKey};
 use dms_core::ports::{DocumentRepository as _, TextRepository as _};
 use dms_core::{ErrorKind, ListQuery, NewDocument, Sha256};
@@ -10,7 +8,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-use super::bed::{Bed, new_document, prepared};
+use super::bed::{Bed, new_document, patient, prepared};
 
 const TASKS: usize = 16;
 
@@ -149,7 +147,7 @@ async fn a_pooler_that_gives_wrong_answers_is_refused_with_what_to_do() {
         let port = fake_pooler(version, prepared_max).await;
         let options = PostgresOptions {
             direct_url: Some(bed.direct_url()),
-            ..PostgresOptions::new(&format!("postgres://docs@127.0.0.1:{port}/docs_db"))
+            ..patient(&format!("postgres://docs@127.0.0.1:{port}/docs_db"))
         };
         let database = PostgresDatabase::new(options).unwrap();
         let error = database.prepare().await.unwrap_err();
@@ -163,8 +161,7 @@ async fn a_pooler_that_gives_wrong_answers_is_refused_with_what_to_do() {
     let port = fake_pooler("PgBouncer 1.21.0", "1").await;
     let options = PostgresOptions {
         direct_url: Some(bed.direct_url()),
-        acquire_timeout: Duration::from_secs(20),
-        ..PostgresOptions::new(&format!("postgres://docs@127.0.0.1:{port}/docs_db"))
+        ..patient(&format!("postgres://docs@127.0.0.1:{port}/docs_db"))
     };
     PostgresDatabase::new(options).unwrap().prepare().await.unwrap();
 }

@@ -7,7 +7,8 @@ use dms_core::ports::{IdempotencyKey, SignatureRepository as _};
 use dms_core::{ErrorKind, ListQuery};
 use dms_store::postgres::{PostgresDatabase, PostgresOptions};
 use futures_util::future::join_all;
-use sqlx::query_as;
+use sqlx::postgres::PgConnection;
+use sqlx::{Connection as _, query_as};
 
 use super::bed::{Bed, new_document, new_signature, prepared, run};
 
@@ -188,27 +189,19 @@ async fn lists_and_lookups_are_served_by_indexes() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs PgBouncer"]
 async fn sessions_of_either_kind_are_bounded_by_the_server() {
-    let bed = Bed::new().await;
-    let mut shell = bed.shell().await;
-    let owner: (String,) =
-        query_as("SELECT current_user::text").fetch_one(&mut shell).await.unwrap();
+    const SETTINGS: &str = "SELECT current_setting('statement_timeout'),
+        current_setting('lock_timeout'), current_setting('idle_in_transaction_session_timeout')";
     // What an operator has set stays.
-    let sql = format!(
-        "ALTER ROLE {} IN DATABASE {} SET lock_timeout = '7s'",
-        owner.0,
-        bed.direct_url().rsplit_once('/').unwrap().1
-    );
-    run(&mut shell, &sql).await.unwrap();
-    prepared(bed.pooled()).await.close().await;
-
-    let settings = "SELECT current_setting('statement_timeout'), current_setting('lock_timeout'),
-        current_setting('idle_in_transaction_session_timeout')";
-    for url in [bed.direct_url(), bed.pooled_url()] {
-        use sqlx::Connection as _;
-        let mut session = sqlx::postgres::PgConnection::connect(&url).await.unwrap();
-        let bounds: (String, String, String) =
-            query_as(settings).fetch_one(&mut session).await.unwrap();
-        assert_eq!(bounds, ("1min".into(), "7s".into(), "5min".into()), "{url}");
+    for (bed, lock_timeout) in
+        [(Bed::new().await, "1s"), (Bed::new().await.with_lock_timeout("7s").await, "7s")]
+    {
+        prepared(bed.pooled()).await.close().await;
+        for url in [bed.direct_url(), bed.pooled_url()] {
+            let mut session = PgConnection::connect(&url).await.unwrap();
+            let bounds: (String, String, String) =
+                query_as(SETTINGS).fetch_one(&mut session).await.unwrap();
+            assert_eq!(bounds, ("1min".into(), lock_timeout.into(), "5min".into()), "{url}");
+        }
     }
 }
 

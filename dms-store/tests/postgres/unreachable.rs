@@ -7,7 +7,7 @@ use dms_core::{Error, ErrorKind, ListQuery};
 use dms_store::postgres::{PostgresDatabase, PostgresOptions};
 use futures_util::future::join_all;
 
-use super::bed::{Bed, address, at_port, new_document, prepared};
+use super::bed::{Bed, address, at_port, impatient, new_document, prepared};
 use super::proxy::{Line, Proxy};
 
 /// Far more than any single wait is told to take, and far less than a call that hangs.
@@ -19,13 +19,13 @@ struct Fixture {
     bed: Bed,
 }
 
-/// Reached through a line that can be cut, with the times that services have.
+/// Reached through a line that can be cut.
 async fn fixture(url: impl Fn(&Bed) -> String) -> Fixture {
     let bed = Bed::new().await;
     prepared(bed.direct()).await.close().await;
     let url = url(&bed);
     let proxy = Proxy::new(address(&url)).await;
-    let options = PostgresOptions::new(&at_port(&url, proxy.port()));
+    let options = impatient(&at_port(&url, proxy.port()));
     let database = PostgresDatabase::new(options).unwrap();
     Fixture { proxy, database, bed }
 }
@@ -126,7 +126,7 @@ async fn a_write_without_an_answer_may_have_happened_and_is_not_called_unavailab
 #[ignore = "needs PostgreSQL"]
 async fn a_row_that_others_lock_is_unavailable_and_the_write_has_no_effect() {
     let bed = Bed::new().await;
-    let database = prepared(PostgresOptions::new(&bed.direct_url())).await;
+    let database = prepared(impatient(&bed.direct_url())).await;
     let document = database.documents().create(new_document(), None, None).await.unwrap();
     let mut shell = bed.shell().await;
     super::bed::run(&mut shell, "BEGIN; SELECT * FROM documents FOR UPDATE").await.unwrap();

@@ -3,8 +3,9 @@
 -- A connection that goes straight to the server sets tighter ones for itself. Through a pooler it
 -- can't: what a session sets would stay with whichever server connection it happened to have, and
 -- startup options are refused. Defaults of the role reach every server connection of the pooler.
--- They are wide, for they hold for replication and for people too, who may set others for their
--- session; the program itself gives up on a statement long before. What somebody has set stays.
+-- They hold for replication and for people too, who may set others for their session; so most are
+-- wide, and the program itself gives up on a statement long before. Not so on a lock: whoever is told
+-- by the server that there was none knows that nothing was written. What somebody has set stays.
 DO $$
 DECLARE
     bound record;
@@ -12,7 +13,7 @@ BEGIN
     FOR bound IN
         SELECT * FROM (VALUES
             ('statement_timeout', '60s'),
-            ('lock_timeout', '10s'),
+            ('lock_timeout', '1s'),
             ('idle_in_transaction_session_timeout', '5min')
         ) AS bounds (name, value)
     LOOP
