@@ -10,8 +10,9 @@ use dms_core::{Error, Result};
 use sqlx::{QueryBuilder, Sqlite, query, query_as, query_scalar};
 
 use super::database::Shared;
-use super::error::{from_sqlx, unreadable};
+use super::error::from_sqlx;
 use super::writer::Failure;
+use crate::sql::unreadable;
 
 /// Letters stored in one statement.
 const PUT_BATCH: usize = 64;

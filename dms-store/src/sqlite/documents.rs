@@ -9,22 +9,23 @@ use dms_core::model::text::TextKey;
 use dms_core::model::timestamp;
 use dms_core::ports::{DocumentRepository, IdempotencyRecord, Updated};
 use dms_core::{
-    Document, DocumentId, DocumentPage, DocumentPatch, DocumentStatus, Error, ErrorKind, ListQuery,
+    Document, DocumentId, DocumentPage, DocumentPatch, DocumentStatus, Error, ListQuery,
     NewDocument, Result,
 };
 use sqlx::{SqliteConnection, query, query_as, query_scalar};
 
 use super::database::Shared;
-use super::error::{from_sqlx, refusal, unreadable};
-use super::idempotency::{completed_meanwhile, is_completed_key, key_reused};
-use super::row::{document_json, document_row, live_document, live_documents};
+use super::error::{from_sqlx, refusal};
+use super::idempotency::is_completed_key;
+use super::row::{document_json, document_row, live_documents};
 use super::writer::Failure;
+use crate::sql::{already_exists, completed_meanwhile, key_reused, live_at, page, unreadable};
 
 /// Greater than every id.
 const BEYOND_IDS: &str = "g";
 
 /// A page as one text, so that it crosses from `SQLite`'s thread once.
-macro_rules! page {
+macro_rules! list_sql {
     ($rows:literal) => {
         concat!(
             "SELECT group_concat(row, char(10)) FROM (SELECT ",
@@ -36,26 +37,26 @@ macro_rules! page {
     };
 }
 
-const LIST: &str = page!(
+const LIST: &str = list_sql!(
     "documents INDEXED BY documents_live
      WHERE deleted_at IS NULL AND id < $1
      ORDER BY id DESC"
 );
 
-const LIST_BY_STATUS: &str = page!(
+const LIST_BY_STATUS: &str = list_sql!(
     "documents INDEXED BY documents_live_by_status
      WHERE deleted_at IS NULL AND status = $3 AND id < $1
      ORDER BY id DESC"
 );
 
-const LIST_BY_CREATOR_AND_STATUS: &str = page!(
+const LIST_BY_CREATOR_AND_STATUS: &str = list_sql!(
     "documents INDEXED BY documents_live_by_creator
      WHERE deleted_at IS NULL AND created_by = $4 AND status = $3 AND id < $1
      ORDER BY id DESC"
 );
 
 /// `SQLite` merges the three ranges of the index and stops at the limit.
-const LIST_BY_CREATOR: &str = page!(
+const LIST_BY_CREATOR: &str = list_sql!(
     "(SELECT * FROM documents INDEXED BY documents_live_by_creator
       WHERE deleted_at IS NULL AND created_by = $4 AND status = 'created' AND id < $1
       UNION ALL
@@ -127,11 +128,7 @@ impl DocumentRepository for SqliteDocumentRepository {
             .fetch_optional(&self.shared.reads)
             .await
             .map_err(from_sqlx)?;
-        row.as_deref()
-            .map(live_document)
-            .transpose()?
-            .flatten()
-            .ok_or_else(|| Error::not_found("document", id))
+        live_row_at(row.as_deref(), id, None)
     }
 
     async fn list(&self, query: &ListQuery) -> Result<DocumentPage> {
@@ -153,11 +150,7 @@ impl DocumentRepository for SqliteDocumentRepository {
         let mut documents = live_documents(lines.as_deref().unwrap_or_default())?;
         // An aggregate doesn't promise to take its rows in order.
         documents.sort_unstable_by_key(|document| std::cmp::Reverse(document.id));
-        let limit = limit as usize;
-        let more = documents.len() > limit;
-        documents.truncate(limit);
-        let next = if more { documents.last().map(|document| document.id) } else { None };
-        Ok(DocumentPage { documents, next })
+        Ok(page(documents, limit))
     }
 
     async fn update(
@@ -276,30 +269,20 @@ async fn insert(
     match insert.execute(connection).await {
         Ok(_) => Ok(document),
         Err(error) => Err(match refusal(&error) {
-            Some("documents.already_exists") => {
-                Error::new(ErrorKind::Conflict, "there is a document with this id")
-                    .with_code("already_exists")
-                    .into()
-            }
+            Some("documents.already_exists") => already_exists("document").into(),
             Some(message) if is_completed_key(message) => completed_meanwhile().into(),
             _ => error.into(),
         }),
     }
 }
 
-/// A row that a change applied to, or what kept it from applying.
-fn live_at(row: Option<&str>, id: DocumentId, expected_version: Option<i32>) -> Result<Document> {
-    let document = row
-        .map(live_document)
-        .transpose()?
-        .flatten()
-        .ok_or_else(|| Error::not_found("document", id))?;
-    match expected_version {
-        Some(expected) if expected != document.version => {
-            Err(Error::version_mismatch(expected, document.version))
-        }
-        _ => Ok(document),
-    }
+/// [`live_at`] of a row in JSON.
+fn live_row_at(
+    row: Option<&str>,
+    id: DocumentId,
+    expected_version: Option<i32>,
+) -> Result<Document> {
+    live_at(row.map(document_row).transpose()?, id, expected_version)
 }
 
 struct Update {
@@ -335,7 +318,9 @@ impl Update {
             .fetch_optional(&mut *connection)
             .await?;
         let updated = match changed {
-            Some(row) => Updated { document: live_at(Some(&row), self.id, None)?, changed: true },
+            Some(row) => {
+                Updated { document: live_row_at(Some(&row), self.id, None)?, changed: true }
+            }
             None => match self.unchanged(&mut *connection).await? {
                 Unchanged::Repeated(document) => return Ok(Updated { document, changed: false }),
                 Unchanged::AsAsked(document) => Updated { document, changed: false },
@@ -376,11 +361,11 @@ impl Update {
             .await?;
         match (&self.idempotency, completed_by) {
             (Some(record), Some(digest)) if record.request_sha256.to_string() == digest => {
-                Ok(Unchanged::Repeated(live_at(row.as_deref(), self.id, None)?))
+                Ok(Unchanged::Repeated(live_row_at(row.as_deref(), self.id, None)?))
             }
             (_, Some(_)) => Err(key_reused().into()),
             (_, None) => {
-                Ok(Unchanged::AsAsked(live_at(row.as_deref(), self.id, self.expected_version)?))
+                Ok(Unchanged::AsAsked(live_row_at(row.as_deref(), self.id, self.expected_version)?))
             }
         }
     }
@@ -416,6 +401,6 @@ async fn delete(
     }
     let row: Option<String> =
         query_scalar(ROW).bind(id.to_string()).fetch_optional(connection).await?;
-    live_at(row.as_deref(), id, expected_version)?;
+    live_row_at(row.as_deref(), id, expected_version)?;
     Err(Error::internal("live document not deleted").into())
 }

@@ -1,13 +1,11 @@
 //! `SQLite`'s result codes as error kinds.
 
-use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::sync::Arc;
 
 use dms_core::{Error, ErrorKind};
 
-/// Name of the dependency in errors and readiness.
-pub(super) const DATABASE: &str = "database";
+use crate::sql::DATABASE;
 
 /// Primary result codes (<https://www.sqlite.org/rescode.html>).
 mod code {
@@ -105,12 +103,4 @@ pub(super) fn commit_failed(error: &Arc<sqlx::Error>) -> Error {
         Some(code::FULL | code::BUSY | code::LOCKED) => not_committed(error),
         _ => build((ErrorKind::Timeout, "outcome of the commit unknown"), Arc::clone(error)),
     }
-}
-
-/// The error of a stored value that doesn't have the shape it was written with.
-pub(super) fn unreadable(
-    what: impl Into<Cow<'static, str>>,
-    source: impl Into<Box<dyn StdError + Send + Sync>>,
-) -> Error {
-    Error::internal(format!("stored {} can't be read", what.into())).with_source(source)
 }

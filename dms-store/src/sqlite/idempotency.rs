@@ -7,30 +7,19 @@ use std::time::Duration;
 use async_trait::async_trait;
 use dms_core::model::timestamp;
 use dms_core::ports::{IdempotencyKey, IdempotencyRepository, Reservation};
-use dms_core::{Error, ErrorKind, Result};
+use dms_core::{Error, Result};
 use sqlx::{query, query_as};
 
 use super::database::Shared;
-use super::error::{DATABASE, from_sqlx, unreadable};
+use super::error::from_sqlx;
 use super::writer::Failure;
+use crate::sql::{DATABASE, unreadable};
 
 /// Reservations that may be held at once.
 const RESERVATIONS_MAX: usize = 100_000;
 
 /// Keys forgotten in one statement, so that other writes don't wait long.
 const PURGE_BATCH: u32 = 1_000;
-
-/// The key was completed while the caller worked.
-pub(super) fn completed_meanwhile() -> Error {
-    Error::new(ErrorKind::Conflict, "another request with this key was faster")
-        .with_code("idempotency_key_completed")
-}
-
-/// The key completed another request.
-pub(super) fn key_reused() -> Error {
-    Error::invalid("Idempotency-Key", "was used for another request")
-        .with_code("idempotency_key_reused")
-}
 
 /// Whether a constraint speaks of a key that is there already.
 pub(super) fn is_completed_key(message: &str) -> bool {
@@ -207,6 +196,8 @@ impl IdempotencyRepository for SqliteIdempotencyRepository {
 
 #[cfg(test)]
 mod tests {
+    use dms_core::ErrorKind;
+
     use super::*;
 
     fn key(n: usize) -> IdempotencyKey {

@@ -7,7 +7,7 @@
 use dms_core::model::change::DocumentRow;
 use dms_core::{Document, Error, Result, Signature};
 
-use super::error::unreadable;
+use crate::sql::unreadable;
 
 /// SQL of a [`DocumentRow`] as JSON.
 macro_rules! document_json {
@@ -30,11 +30,6 @@ pub(super) use {document_json, signature_json};
 
 pub(super) fn document_row(json: &str) -> Result<DocumentRow> {
     serde_json::from_str(json).map_err(|e| unreadable("document", e))
-}
-
-/// The live document in `json`; none if it is deleted.
-pub(super) fn live_document(json: &str) -> Result<Option<Document>> {
-    Ok(document_row(json)?.into_document())
 }
 
 /// Documents that follow each other in `lines`.

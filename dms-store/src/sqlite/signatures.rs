@@ -7,19 +7,17 @@ use std::time::Duration;
 use async_trait::async_trait;
 use dms_core::model::timestamp;
 use dms_core::ports::{IdempotencyRecord, SignatureRepository};
-use dms_core::{
-    AppliedStatus, DocumentId, Error, ErrorKind, NewSignature, Result, Signature, SignatureId,
-};
+use dms_core::{AppliedStatus, DocumentId, Error, NewSignature, Result, Signature, SignatureId};
 use sqlx::{SqliteConnection, query, query_scalar};
 
 use super::database::Shared;
-use super::error::{from_sqlx, refusal, unreadable};
-use super::idempotency::{completed_meanwhile, is_completed_key};
+use super::error::{from_sqlx, refusal};
+use super::idempotency::is_completed_key;
 use super::row::{signature, signature_json};
 use super::writer::Failure;
-
-/// Signatures of one document in one list.
-const LIST_MAX: u32 = 1_000;
+use crate::sql::{
+    SIGNATURES_LIST_MAX, already_exists, already_signed, completed_meanwhile, unreadable,
+};
 
 /// Signatures in `SQLite`. Cheap to clone.
 #[derive(Clone)]
@@ -93,7 +91,7 @@ impl SignatureRepository for SqliteSignatureRepository {
         );
         let rows: Vec<String> = query_scalar(LIST)
             .bind(document_id.to_string())
-            .bind(LIST_MAX)
+            .bind(SIGNATURES_LIST_MAX)
             .fetch_all(&self.shared.reads)
             .await
             .map_err(from_sqlx)?;
@@ -162,21 +160,14 @@ async fn insert(
     .bind(idempotency.as_ref().map(|record| record.request_sha256.to_string()))
     .execute(connection)
     .await;
-    let conflict = |code, message: &str| {
-        Failure::from(Error::new(ErrorKind::Conflict, message).with_code(code))
-    };
     match inserted {
         Ok(_) => Ok(signature),
         Err(error) => Err(match refusal(&error) {
             Some("FOREIGN KEY constraint failed") => {
                 Error::not_found("document", signature.document_id).into()
             }
-            Some("signatures.already_signed") => {
-                conflict("already_signed", "this address signed the document before")
-            }
-            Some("signatures.already_exists") => {
-                conflict("already_exists", "there is a signature with this id")
-            }
+            Some("signatures.already_signed") => already_signed().into(),
+            Some("signatures.already_exists") => already_exists("signature").into(),
             Some(message) if is_completed_key(message) => completed_meanwhile().into(),
             _ => error.into(),
         }),

@@ -4,14 +4,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use dms_core::model::text::{TextFormat, TextKey};
+use dms_core::model::text::TextKey;
 use dms_core::ports::TextRepository;
 use dms_core::{Error, Result};
 use sqlx::{QueryBuilder, Sqlite, query_as};
 
 use super::database::Shared;
-use super::error::{from_sqlx, unreadable};
+use super::error::from_sqlx;
 use super::writer::Failure;
+use crate::sql::{format_named, unreadable};
 
 /// Texts stored in one statement.
 const PUT_BATCH: usize = 64;
@@ -83,11 +84,4 @@ impl TextRepository for SqliteTextRepository {
         }
         Ok(())
     }
-}
-
-fn format_named(name: &str) -> Result<TextFormat> {
-    [TextFormat::Plain, TextFormat::Html, TextFormat::Markdown]
-        .into_iter()
-        .find(|format| format.as_str() == name)
-        .ok_or_else(|| Error::internal("stored text has an unknown format"))
 }

@@ -17,7 +17,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::error::{DATABASE, commit_failed, from_sqlx, not_committed};
+use super::error::{commit_failed, from_sqlx, not_committed};
+use crate::sql::DATABASE;
 
 /// Views that may wait for the writer. More wait for room, each for [`RECORD_TIMEOUT`].
 const QUEUE_MAX: usize = 8_192;

@@ -14,7 +14,8 @@ use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::error::{self, DATABASE};
+use super::error;
+use crate::sql::DATABASE;
 
 /// Bounds of the queue before the writer and of its transactions.
 #[derive(Debug, Clone, Copy)]
