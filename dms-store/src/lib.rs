@@ -5,11 +5,17 @@
 //! | documents, signatures, texts, idempotency keys, dead letters | [`sqlite::SqliteDatabase`] | `sqlite` |
 //! | view counter | [`sqlite::SqliteViewCounter`] | `sqlite` |
 //! | content | [`blobs::FileBlobStore`] | `files` |
+//! | content | [`s3::S3BlobStore`] | `s3` |
 //! | document cache | [`cache::MokaDocumentCache`] | `memory` |
+//! | document cache, view counter, idempotency keys that are completed | [`redis::RedisClient`] | `redis` |
 
 #[cfg(feature = "files")]
 pub mod blobs;
 #[cfg(feature = "memory")]
 pub mod cache;
+#[cfg(feature = "redis")]
+pub mod redis;
+#[cfg(feature = "s3")]
+pub mod s3;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
