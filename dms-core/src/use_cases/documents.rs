@@ -11,7 +11,8 @@ use super::content::request_digest;
 use super::intake::{CreateDocument, Intake};
 use crate::ports::{
     BlobContent, BlobStore, ByteStream, DocumentCache, DocumentClient, DocumentLoader,
-    DocumentRepository, IdempotencyKey, IdempotencyRecord, IdempotencyRepository, View, ViewCounter,
+    DocumentRepository, IdempotencyKey, IdempotencyRecord, IdempotencyRepository, View,
+    ViewCounter,
 };
 use crate::validate::{self, Refusals};
 use crate::{

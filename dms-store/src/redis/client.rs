@@ -7,7 +7,9 @@ use std::time::Duration;
 use dms_core::ports::StoreId;
 use dms_core::{DocumentId, Error, Result};
 use redis::aio::MultiplexedConnection;
-use redis::{ConnectionAddr, IntoConnectionInfo as _, ProtocolVersion, RedisResult, TlsCertificates};
+use redis::{
+    ConnectionAddr, IntoConnectionInfo as _, ProtocolVersion, RedisResult, TlsCertificates,
+};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_rustls::rustls::crypto::{CryptoProvider, aws_lc_rs};
@@ -136,9 +138,9 @@ impl RedisClient {
     /// # Errors
     /// `Unavailable` of dependency `cache`.
     pub async fn check(&self) -> Result<()> {
-        self.run(|mut connection| async move {
-            redis::cmd("PING").exec_async(&mut connection).await
-        })
+        self.run(
+            |mut connection| async move { redis::cmd("PING").exec_async(&mut connection).await },
+        )
         .await
     }
 
@@ -158,10 +160,7 @@ impl RedisClient {
     }
 
     /// Asks for something that can be answered in one go, in time.
-    pub(super) async fn run<T, F>(
-        &self,
-        ask: impl FnOnce(MultiplexedConnection) -> F,
-    ) -> Result<T>
+    pub(super) async fn run<T, F>(&self, ask: impl FnOnce(MultiplexedConnection) -> F) -> Result<T>
     where
         F: Future<Output = RedisResult<T>>,
     {

@@ -259,8 +259,8 @@ impl DocumentCache for RedisDocumentCache {
         view: View,
     ) -> Result<Viewed> {
         let together = view.counter.store().as_ref() == Some(self.remote.client.store());
-        let counting = together
-            .then(|| Counting { visitor: view.visitor.clone(), outcome: Arc::default() });
+        let counting =
+            together.then(|| Counting { visitor: view.visitor.clone(), outcome: Arc::default() });
         let document = self.read(id, load, counting.clone()).await?;
         let counted = match counting.and_then(|counting| counting.outcome()) {
             Some(counted) => counted,

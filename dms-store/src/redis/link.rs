@@ -46,7 +46,11 @@ pub(super) struct Lease {
 }
 
 impl Link {
-    pub(super) fn new(client: redis::Client, connect_timeout: Duration, requests_max: usize) -> Self {
+    pub(super) fn new(
+        client: redis::Client,
+        connect_timeout: Duration,
+        requests_max: usize,
+    ) -> Self {
         let state = watch::Sender::new(State::Unused);
         let line = Arc::new(Line { client, connect_timeout, requests_max, state });
         Self { line, keeper: Mutex::default() }

@@ -38,7 +38,9 @@ impl ViewCounter for RedisViewCounter {
         let mut both = redis::pipe();
         both.cmd("INCR").arg(views_key(&self.client, id)).ignore();
         both.cmd("PFADD").arg(visitors_key(&self.client, id)).arg(&*visitor.0).ignore();
-        self.client.run(|mut connection| async move { both.exec_async(&mut connection).await }).await
+        self.client
+            .run(|mut connection| async move { both.exec_async(&mut connection).await })
+            .await
     }
 
     async fn stats(&self, id: DocumentId) -> Result<ViewStats> {
