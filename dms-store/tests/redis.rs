@@ -1,6 +1,7 @@
 //! Redis: suites of the ports on a real one, and what happens without it.
 #![cfg(feature = "redis")]
 
+#[expect(dead_code, reason = "other tests use the rest")]
 mod proxy;
 
 use std::error::Error as _;

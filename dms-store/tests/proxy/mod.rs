@@ -18,6 +18,10 @@ pub(crate) enum Line {
     Held,
     /// Connections are ended as soon as they are made.
     Cut,
+    /// Each byte 0xEE on its way to the engine becomes another.
+    Noisy,
+    /// The next answer is lost, with its connection; then the line is open.
+    LosesAnAnswer,
 }
 
 /// A TCP proxy on a port of its own.
@@ -99,7 +103,10 @@ async fn pass(mut client: TcpStream, target: &str, shared: &Shared) -> std::io::
                 if std::mem::take(&mut answered) {
                     shared.round_trips.fetch_add(1, Ordering::SeqCst);
                 }
-                let _ = line.wait_for(|line| *line != Line::Held).await;
+                let now = line.wait_for(|line| *line != Line::Held).await.map(|line| *line);
+                if matches!(now, Ok(Line::Noisy)) {
+                    up[..read].iter_mut().filter(|byte| **byte == 0xEE).for_each(|byte| *byte = 0xEF);
+                }
                 server.write_all(&up[..read]).await?;
             }
             read = server.read(&mut down) => {
@@ -108,6 +115,16 @@ async fn pass(mut client: TcpStream, target: &str, shared: &Shared) -> std::io::
                     return Ok(());
                 }
                 let _ = line.wait_for(|line| *line != Line::Held).await;
+                let lost = |line: &mut Line| {
+                    let lost = *line == Line::LosesAnAnswer;
+                    if lost {
+                        *line = Line::Open;
+                    }
+                    lost
+                };
+                if shared.line.send_if_modified(lost) {
+                    return Ok(());
+                }
                 answered = true;
                 client.write_all(&down[..read]).await?;
             }
