@@ -245,7 +245,7 @@ async fn puts_dropped_at_any_moment_leave_nothing() {
     let blobs = bucket.store();
     for size in [10, LARGE] {
         let content = content(size);
-        for wait_ms in (0..).map(|round| round * 9) {
+        for wait_ms in (0..).map(|round| round * 31) {
             let key = new_key();
             let put = blobs.put(&key, stream::iter(in_chunks(&content)).boxed());
             let outcome = tokio::time::timeout(Duration::from_millis(wait_ms), put).await;

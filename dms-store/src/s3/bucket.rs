@@ -10,6 +10,9 @@ use super::options::S3Options;
 
 const NAMESPACE: &str = "http://s3.amazonaws.com/doc/2006-03-01/";
 
+/// Status of a server that has no versions.
+const NOT_IMPLEMENTED: u16 = 501;
+
 /// A bucket, its owner's keys, and a line to it.
 #[derive(Debug)]
 pub(super) struct Bucket {
@@ -42,37 +45,53 @@ impl Bucket {
                  </LocationConstraint></CreateBucketConfiguration>"
             ),
         };
-        match self.put("", body).await? {
+        match self.ask(Method::PUT, "", body).await? {
             Answer { status: 200..300, .. } => Ok(()),
             Answer { body, .. } if body.contains("<Code>BucketAlreadyOwnedByYou</Code>") => Ok(()),
             answer => Err(unavailable("bucket can't be made").with_source(answer.says())),
         }
     }
 
-    /// Keeps what is deleted or replaced as an older version; says whether the server agreed.
-    pub(super) async fn switch_versioning_on(&self) -> Result<bool> {
+    /// Keeps what is deleted or replaced as an older version. A server that refuses to is warned of.
+    pub(super) async fn switch_versioning_on(&self) -> Result<()> {
+        // Some servers accept the change of a bucket that isn't there.
+        let present = self.ask(Method::GET, "?versioning=", String::new()).await?;
+        match present {
+            Answer { status: 200..300, body } if body.contains("<Status>Enabled</Status>") => {
+                return Ok(());
+            }
+            Answer { status: 404, .. } => {
+                return Err(unavailable("bucket isn't there").with_source(present.says()));
+            }
+            _ => {}
+        }
         let body = format!(
             "<VersioningConfiguration xmlns=\"{NAMESPACE}\"><Status>Enabled</Status>\
              </VersioningConfiguration>"
         );
-        match self.put("?versioning=", body).await? {
-            Answer { status: 200..300, .. } => Ok(true),
-            answer @ Answer { status: 500 | 502.., .. } | answer @ Answer { status: 404, .. } => {
+        let answer = self.ask(Method::PUT, "?versioning=", body).await?;
+        let broken = |answer: &Answer| match answer.status {
+            // Whoever may only read and write objects is let be; a stranger isn't.
+            403 => !answer.body.contains("<Code>AccessDenied</Code>"),
+            status => status >= 500 && status != NOT_IMPLEMENTED,
+        };
+        match answer {
+            Answer { status: 200..300, .. } => Ok(()),
+            answer if broken(&answer) => {
                 Err(unavailable("bucket can't be changed").with_source(answer.says()))
             }
             answer => {
                 tracing::warn!(status = answer.status, answer = %answer.body,
                     "versioning can't be switched on");
-                Ok(false)
+                Ok(())
             }
         }
     }
 
-    async fn put(&self, query: &str, body: String) -> Result<Answer> {
+    async fn ask(&self, method: Method, query: &str, body: String) -> Result<Answer> {
         let unusable = |error| unavailable("bucket has no address").with_source(error);
         let mut request = HttpRequest::new(HttpRequestBody::from(body));
-        *request.method_mut() = Method::PUT;
-        // A path that is empty but for the slash is what both sides agree to sign.
+        *request.method_mut() = method;
         let url = format!("{}{query}", self.url);
         *request.uri_mut() = url.parse().map_err(|error| unusable(Box::new(error)))?;
         AwsAuthorizer::new(&self.credential, "s3", &self.region)
