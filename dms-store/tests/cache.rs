@@ -32,6 +32,13 @@ async fn passes_the_suite() {
 }
 
 #[tokio::test]
+async fn reads_that_are_counted_pass_the_suite() {
+    let cache = MokaDocumentCache::new(CacheOptions::default());
+    let views = Arc::new(dms_core::fake::InMemoryViewCounter::new());
+    dms_core::conformance::viewed_reads::suite(&cache, views).await;
+}
+
+#[tokio::test]
 async fn memory_is_bounded_in_bytes() {
     let bytes_max = 200_000;
     let options = CacheOptions { bytes_max, ..CacheOptions::default() };

@@ -33,7 +33,7 @@ pub async fn suite(cache: &dyn DocumentCache) {
     documents_do_not_wait_for_each_other(cache).await;
 }
 
-fn document(id: DocumentId, version: i32) -> Arc<Document> {
+pub(super) fn document(id: DocumentId, version: i32) -> Arc<Document> {
     Arc::new(Document {
         id,
         title: format!("version {version}"),
@@ -49,7 +49,7 @@ fn document(id: DocumentId, version: i32) -> Arc<Document> {
     })
 }
 
-fn loaded(id: DocumentId, version: i32) -> DocumentLoader {
+pub(super) fn loaded(id: DocumentId, version: i32) -> DocumentLoader {
     async move { Ok(document(id, version)) }.boxed()
 }
 
@@ -59,7 +59,7 @@ fn forbidden() -> DocumentLoader {
 
 type Answer<'a> = BoxFuture<'a, Result<Arc<Document>>>;
 
-async fn poll_once<T>(future: &mut BoxFuture<'_, T>) -> Option<T> {
+pub(super) async fn poll_once<T>(future: &mut BoxFuture<'_, T>) -> Option<T> {
     poll_fn(|cx| match future.poll_unpin(cx) {
         Poll::Ready(output) => Poll::Ready(Some(output)),
         Poll::Pending => Poll::Ready(None),
@@ -85,10 +85,10 @@ async fn soon<T>(mut future: BoxFuture<'_, T>, step: &str) -> T {
 
 /// Holds loaders back until it is opened.
 #[derive(Clone, Default)]
-struct Gate(Arc<Mutex<(bool, Vec<Waker>)>>);
+pub(super) struct Gate(Arc<Mutex<(bool, Vec<Waker>)>>);
 
 impl Gate {
-    fn open(&self) {
+    pub(super) fn open(&self) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         state.0 = true;
         state.1.drain(..).for_each(Waker::wake);
@@ -106,7 +106,7 @@ impl Gate {
         .await;
     }
 
-    fn load(&self, id: DocumentId, version: i32) -> DocumentLoader {
+    pub(super) fn load(&self, id: DocumentId, version: i32) -> DocumentLoader {
         let gate = self.clone();
         async move {
             gate.pass().await;

@@ -12,4 +12,5 @@ pub mod index;
 pub mod signatures;
 pub mod source;
 pub mod texts;
+pub mod viewed_reads;
 pub mod views;

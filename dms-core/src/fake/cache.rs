@@ -257,6 +257,12 @@ mod tests {
     }
 
     #[test]
+    fn reads_that_are_counted_pass_the_suite() {
+        let (cache, views) = (InMemoryDocumentCache::new(), Arc::new(InMemoryViewCounter::new()));
+        futures_executor::block_on(crate::conformance::viewed_reads::suite(&cache, views));
+    }
+
+    #[test]
     fn the_view_counter_passes_the_suite() {
         let views = InMemoryViewCounter::new();
         futures_executor::block_on(crate::conformance::views::suite(&views));

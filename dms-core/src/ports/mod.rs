@@ -12,7 +12,9 @@ mod repositories;
 mod stream;
 
 pub use blobs::{BlobContent, BlobInfo, BlobStore, ByteStream, check_blob_key};
-pub use cache::{DocumentCache, DocumentLoader, ViewCounter, ViewCounterExt};
+pub use cache::{
+    DocumentCache, DocumentLoader, StoreId, View, ViewCounter, ViewCounterExt, Viewed,
+};
 pub use index::SearchIndex;
 pub use outside::{Clock, DocumentClient, SystemClock, TokenVerifier};
 pub use repositories::{

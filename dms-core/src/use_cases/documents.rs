@@ -10,8 +10,9 @@ use serde::{Deserialize, Serialize};
 use super::content::request_digest;
 use super::intake::{CreateDocument, Intake};
 use crate::ports::{
-    BlobContent, BlobStore, ByteStream, DocumentCache, DocumentClient, DocumentRepository,
-    IdempotencyKey, IdempotencyRecord, IdempotencyRepository, ViewCounter, ViewCounterExt as _,
+    BlobContent, BlobStore, ByteStream, DocumentCache, DocumentClient, DocumentLoader,
+    DocumentRepository, IdempotencyKey, IdempotencyRecord, IdempotencyRepository, View,
+    ViewCounter,
 };
 use crate::validate::{self, Refusals};
 use crate::{
@@ -114,12 +115,21 @@ impl Documents {
     /// # Errors
     /// `NotFound`, `Unavailable`.
     pub async fn get(&self, caller: &Caller, id: DocumentId) -> Result<Arc<Document>> {
-        let document = self.peek(id).await?;
-        if let Err(error) = self.ports.views.record_caller(id, caller).await {
-            tracing::warn!(document_id = %id, request_id = %caller.request_id,
-                error = %ErrorChain(&error), "view not counted");
+        let view = View { visitor: caller.visitor(), counter: Arc::clone(&self.ports.views) };
+        let viewed = self.ports.cache.get_or_load_viewed(id, self.load(id), view).await?;
+        match viewed.counted {
+            // The product goes on without its cache, which has said itself that it's away.
+            Err(error) if error.dependency() == Some("cache") && error.is_retryable() => {
+                tracing::debug!(document_id = %id, request_id = %caller.request_id,
+                    error = %ErrorChain(&error), "view not counted");
+            }
+            Err(error) => {
+                tracing::warn!(document_id = %id, request_id = %caller.request_id,
+                    error = %ErrorChain(&error), "view not counted");
+            }
+            Ok(()) => {}
         }
-        Ok(document)
+        Ok(viewed.document)
     }
 
     /// Reads a document without counting a view.
@@ -127,9 +137,12 @@ impl Documents {
     /// # Errors
     /// `NotFound`, `Unavailable`.
     pub async fn peek(&self, id: DocumentId) -> Result<Arc<Document>> {
+        self.ports.cache.get_or_load(id, self.load(id)).await
+    }
+
+    fn load(&self, id: DocumentId) -> DocumentLoader {
         let documents = Arc::clone(&self.ports.documents);
-        let load = async move { documents.get(id).await.map(Arc::new) }.boxed();
-        self.ports.cache.get_or_load(id, load).await
+        async move { documents.get(id).await.map(Arc::new) }.boxed()
     }
 
     /// Lists documents, newest first.

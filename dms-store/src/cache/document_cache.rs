@@ -102,6 +102,15 @@ impl MokaDocumentCache {
         }
     }
 
+    /// The version that an invalidation told of, if that is all that is known of the document.
+    #[cfg(feature = "redis")]
+    pub(crate) async fn least_version(&self, id: DocumentId) -> Option<i32> {
+        match self.entries.get(&id).await? {
+            Entry::AtLeast(version) => Some(version),
+            Entry::Live(_) | Entry::Deleted(_) => None,
+        }
+    }
+
     async fn load(&self, flight: FlightId, id: DocumentId, load: DocumentLoader) -> Loaded {
         // It may have been loaded since the caller looked.
         if let Some(answer) = self.cached(id).await {

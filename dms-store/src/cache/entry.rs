@@ -6,7 +6,7 @@ use dms_core::{Document, DocumentId};
 
 /// What is kept of one document. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Entry {
+pub(crate) enum Entry {
     /// The document.
     Live(Arc<Document>),
     /// It was deleted at this version.
@@ -16,22 +16,25 @@ pub(super) enum Entry {
 }
 
 impl Entry {
-    fn version(&self) -> i32 {
+    pub(crate) fn version(&self) -> i32 {
         match self {
             Self::Live(document) => document.version,
             Self::Deleted(version) | Self::AtLeast(version) => *version,
         }
     }
 
-    /// Whether this may take the place of `kept`. Of one version a deletion says most, and that
-    /// there is such a version least.
-    pub(super) fn replaces(&self, kept: &Self) -> bool {
-        let rank = |entry: &Self| match entry {
+    /// Of one version a deletion says most, and that there is such a version least.
+    pub(crate) fn rank(&self) -> u8 {
+        match self {
             Self::AtLeast(_) => 0,
             Self::Live(_) => 1,
             Self::Deleted(_) => 2,
-        };
-        (self.version(), rank(self)) > (kept.version(), rank(kept))
+        }
+    }
+
+    /// Whether this may take the place of `kept`.
+    pub(super) fn replaces(&self, kept: &Self) -> bool {
+        (self.version(), self.rank()) > (kept.version(), kept.rank())
     }
 
     /// Bytes of memory that keeping this takes, about.
