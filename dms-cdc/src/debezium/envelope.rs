@@ -130,7 +130,9 @@ impl Envelope<'_> {
 
     /// A heartbeat has a time and nothing else.
     fn is_heartbeat(&self) -> bool {
-        self.op == Field::Missing && self.source.is_none() && matches!(self.ts_ms, Field::Integer(_))
+        self.op == Field::Missing
+            && self.source.is_none()
+            && matches!(self.ts_ms, Field::Integer(_))
     }
 
     fn table(&self, topic: &str) -> Result<Table, String> {

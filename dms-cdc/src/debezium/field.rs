@@ -57,7 +57,9 @@ impl Field<'_> {
         match self {
             Self::Missing | Self::Null => Ok(None),
             Self::Text(text) if !self.is_unavailable() => Ok(Some(text.clone().into_owned())),
-            Self::Text(_) => Err(format!("column {column} was not sent and the row before lacks it")),
+            Self::Text(_) => {
+                Err(format!("column {column} was not sent and the row before lacks it"))
+            }
             _ => Err(self.refuse(column, "a text")),
         }
     }

@@ -103,7 +103,8 @@ impl DebeziumRecord<'_> {
     /// The row's id, as far as it can be read from the record's key or rows that can't be decoded.
     fn row_key(&self) -> Option<String> {
         let of_key = self.key.and_then(|key| {
-            let bare = || std::str::from_utf8(key).ok().filter(|id| DocumentId::from_str(id).is_ok());
+            let bare =
+                || std::str::from_utf8(key).ok().filter(|id| DocumentId::from_str(id).is_ok());
             envelope::key_of(key).or_else(|| bare().map(str::to_owned))
         });
         let id = of_key.or_else(|| self.value.and_then(envelope::key_of_rows));

@@ -7,7 +7,9 @@ use dms_core::{Error, ErrorChain};
 use metrics::gauge;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext, RebalanceProtocol};
+use rdkafka::consumer::{
+    BaseConsumer, CommitMode, Consumer as _, ConsumerContext, RebalanceProtocol,
+};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::statistics::Statistics;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
@@ -45,7 +47,8 @@ pub(super) struct Quiet;
 impl ClientContext for Quiet {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         // The reading client says the same.
-        let level = if matches!(level, RDKafkaLogLevel::Emerg) { level } else { RDKafkaLogLevel::Debug };
+        let level =
+            if matches!(level, RDKafkaLogLevel::Emerg) { level } else { RDKafkaLogLevel::Debug };
         log(level, facility, message);
     }
 
@@ -113,7 +116,11 @@ impl Reading {
             Ok(()) => self.shared.committed(&offsets),
             Err(error) => {
                 let error = ErrorChain(&error).to_string();
-                tracing::warn!(group = &*self.group, error, "offsets of revoked partitions not committed");
+                tracing::warn!(
+                    group = &*self.group,
+                    error,
+                    "offsets of revoked partitions not committed"
+                );
             }
         }
     }

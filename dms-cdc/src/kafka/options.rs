@@ -58,7 +58,10 @@ impl KafkaSourceOptions {
     /// `Invalid` for the field that makes no sense.
     pub(super) fn check(&self) -> Result<()> {
         if self.brokers.trim().is_empty() {
-            return Err(Error::invalid("brokers", "must be HOST:PORT, several with commas between"));
+            return Err(Error::invalid(
+                "brokers",
+                "must be HOST:PORT, several with commas between",
+            ));
         }
         if self.group.is_empty() {
             return Err(Error::invalid("group", "must not be empty"));
@@ -68,7 +71,10 @@ impl KafkaSourceOptions {
                 && name.bytes().all(|c| c.is_ascii_alphanumeric() || b"._-".contains(&c))
         };
         if self.topics.is_empty() || !self.topics.iter().all(is_topic) {
-            return Err(Error::invalid("topics", "must be names of letters, digits, '.', '_', '-'"));
+            return Err(Error::invalid(
+                "topics",
+                "must be names of letters, digits, '.', '_', '-'",
+            ));
         }
         Ok(())
     }

@@ -165,9 +165,19 @@ mod tests {
     #[test]
     fn foreign_positions_are_refused() {
         for text in [
-            "", "7", "other:0=1", "cdc.documents", "cdc.documents:0", "cdc.documents:0=-1",
-            "cdc.documents:0=1,0=2", "cdc.documents/0", "cdc.documents/0@x", "other/0@1",
-            "cdc.documents/0@9223372036854775807", "no position of any log", "cdc.documents:0=+1",
+            "",
+            "7",
+            "other:0=1",
+            "cdc.documents",
+            "cdc.documents:0",
+            "cdc.documents:0=-1",
+            "cdc.documents:0=1,0=2",
+            "cdc.documents/0",
+            "cdc.documents/0@x",
+            "other/0@1",
+            "cdc.documents/0@9223372036854775807",
+            "no position of any log",
+            "cdc.documents:0=+1",
         ] {
             assert_eq!(topics().read(&Position::new(text)), None, "{text}");
         }

@@ -118,11 +118,10 @@ impl KafkaChangeSource {
         let patience = self.options.request_timeout + END_MAX;
         match timeout(patience, answered).await {
             Ok(answer) => answer.map_err(|_| ended())?,
-            Err(late) => Err(Error::new(
-                dms_core::ErrorKind::Timeout,
-                "offsets were not committed in time",
-            )
-            .with_source(late)),
+            Err(late) => {
+                Err(Error::new(dms_core::ErrorKind::Timeout, "offsets were not committed in time")
+                    .with_source(late))
+            }
         }
     }
 
@@ -196,9 +195,11 @@ impl ChangeSource for KafkaChangeSource {
             StartAt::Acknowledged if self.is_transient => Begin::Now,
             StartAt::Acknowledged => Begin::Acknowledged,
             StartAt::Now => Begin::Now,
-            StartAt::After(position) => Begin::After(self.topics.read(&position).ok_or_else(|| {
-                position_lost("the position is not one of these topics in Kafka")
-            })?),
+            StartAt::After(position) => {
+                Begin::After(self.topics.read(&position).ok_or_else(|| {
+                    position_lost("the position is not one of these topics in Kafka")
+                })?)
+            }
         };
         let (topics, is_transient) = (self.topics.clone(), self.is_transient);
         let plan = self.ask(move |control| plan(control, &topics, begin, is_transient)).await?;
@@ -353,8 +354,12 @@ fn made_anew<'a>(
     committed: &Committed,
     places: &BTreeSet<Place>,
 ) -> Option<&'a str> {
-    let had_offsets: BTreeSet<usize> =
-        committed.notes.values().flat_map(|note| note.split(',')).filter_map(|name| topics.index(name)).collect();
+    let had_offsets: BTreeSet<usize> = committed
+        .notes
+        .values()
+        .flat_map(|note| note.split(','))
+        .filter_map(|name| topics.index(name))
+        .collect();
     let has_offsets: BTreeSet<usize> = committed.offsets.keys().map(|place| place.topic).collect();
     let is_there = |topic: &usize| places.iter().any(|place| place.topic == *topic);
     let anew = had_offsets.difference(&has_offsets).find(|topic| is_there(topic))?;
