@@ -107,7 +107,9 @@ impl Reading {
 
     /// Commits what is durable of partitions that are about to be another's.
     fn commit_revoked(&self, consumer: &BaseConsumer<Self>, places: &[Place]) {
-        let offsets = self.shared.to_commit(Some(places));
+        // Also what is on its way: it may fail.
+        let mut offsets = self.shared.acknowledged();
+        offsets.retain(|place, _| places.contains(place));
         if offsets.is_empty() || consumer.assignment_lost() {
             return;
         }
@@ -144,8 +146,10 @@ impl ClientContext for Reading {
 
     #[expect(clippy::cast_precision_loss, reason = "precise up to 2^52 bytes")]
     fn stats(&self, statistics: Statistics) {
+        // Partitions share one queue, and each tells the size of all of it.
         let partitions = statistics.topics.values().flat_map(|topic| topic.partitions.values());
-        self.shared.set_fetched_bytes(partitions.map(|partition| partition.fetchq_size).sum());
+        let fetched = partitions.map(|partition| partition.fetchq_size).max();
+        self.shared.set_fetched_bytes(fetched.unwrap_or(0));
         gauge!(HELD_BYTES, "group" => self.group.to_string()).set(self.shared.held_bytes() as f64);
     }
 }

@@ -90,7 +90,9 @@ impl KafkaSourceOptions {
             .set("socket.keepalive.enable", "true")
             .set("topic.metadata.refresh.interval.ms", millis(self.discover_every))
             // Reconnecting is nothing to tell.
-            .set("log.connection.close", "false");
+            .set("log.connection.close", "false")
+            .set("session.timeout.ms", millis(self.session_timeout))
+            .set("heartbeat.interval.ms", millis(self.session_timeout / 4));
         for (name, value) in &self.properties {
             config.set(name, value);
         }
@@ -118,8 +120,6 @@ impl KafkaSourceOptions {
             .set("fetch.error.backoff.ms", "100")
             // A second's pause of an empty queue would show as latency.
             .set("fetch.queue.backoff.ms", "10")
-            .set("session.timeout.ms", millis(self.session_timeout))
-            .set("heartbeat.interval.ms", millis(self.session_timeout / 4))
             .set("partition.assignment.strategy", "cooperative-sticky")
             .set("auto.offset.reset", "error")
             .set("statistics.interval.ms", "1000");

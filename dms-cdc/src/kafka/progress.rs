@@ -281,7 +281,7 @@ impl Shared {
         }
     }
 
-    /// How far the partitions that are ours are acknowledged.
+    /// How far the partitions that are ours are acknowledged, so that it may be committed.
     pub(super) fn acknowledged(&self) -> Offsets {
         let state = self.lock();
         state.owned.iter().map(|(place, progress)| (*place, progress.durable())).collect()
@@ -295,12 +295,11 @@ impl Shared {
         passed
     }
 
-    /// What is durable and not committed yet, of all partitions or of these.
-    pub(super) fn to_commit(&self, places: Option<&[Place]>) -> Offsets {
+    /// What is durable and not committed yet.
+    pub(super) fn to_commit(&self) -> Offsets {
         let state = self.lock();
         let owned = state.owned.iter();
         owned
-            .filter(|(place, _)| places.is_none_or(|places| places.contains(place)))
             .filter(|(_, progress)| progress.committed.is_none_or(|at| at < progress.durable()))
             .map(|(place, progress)| (*place, progress.durable()))
             .collect()
@@ -388,18 +387,17 @@ mod tests {
     fn only_what_is_acknowledged_is_committed() {
         let shared = shared();
         // Where a partition begins is committed at once, so that the group is known there.
-        assert_eq!(shared.to_commit(None), Offsets::from([(HERE, 0)]));
+        assert_eq!(shared.to_commit(), Offsets::from([(HERE, 0)]));
         shared.committed(&Offsets::from([(HERE, 0)]));
         shared.push(vec![item(HERE, 0, true), item(THERE, 10, true), item(HERE, 1, true)], 1);
-        assert!(shared.to_commit(None).is_empty());
+        assert!(shared.to_commit().is_empty());
         let batch = take(&shared);
         assert_eq!(batch.position.as_str(), "t:0=2,1=11");
-        assert!(shared.to_commit(None).is_empty(), "handed out is not durable");
+        assert!(shared.to_commit().is_empty(), "handed out is not durable");
         shared.acknowledge(&Mark::One(HERE, 1));
-        assert_eq!(shared.to_commit(None), Offsets::from([(HERE, 1)]));
+        assert_eq!(shared.to_commit(), Offsets::from([(HERE, 1)]));
         shared.acknowledge(&read(&shared, &batch.position));
-        assert_eq!(shared.to_commit(None), Offsets::from([(HERE, 2), (THERE, 11)]));
-        assert_eq!(shared.to_commit(Some(&[THERE])), Offsets::from([(THERE, 11)]));
+        assert_eq!(shared.to_commit(), Offsets::from([(HERE, 2), (THERE, 11)]));
     }
 
     #[test]

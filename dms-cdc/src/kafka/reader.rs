@@ -178,8 +178,12 @@ impl Task {
             return;
         }
         turn.next_commit = Instant::now() + self.options.commit_every;
-        let offsets = self.shared.to_commit(None);
-        let mode = if flushes.is_empty() { CommitMode::Async } else { CommitMode::Sync };
+        let (offsets, mode) = if flushes.is_empty() {
+            (self.shared.to_commit(), CommitMode::Async)
+        } else {
+            // Also what is on its way: it may fail.
+            (self.shared.acknowledged(), CommitMode::Sync)
+        };
         let mut failure = None;
         match context::commit(consumer, &offsets, mode) {
             Ok(()) => self.shared.committed(&offsets),

@@ -109,7 +109,7 @@ impl KafkaChangeSource {
         let answered = {
             let run = self.lock();
             let Some(run) = run.as_ref().filter(|_| !self.is_transient) else { return Ok(()) };
-            if run.reader.is_none() || run.shared.to_commit(None).is_empty() {
+            if run.reader.is_none() || run.shared.acknowledged().is_empty() {
                 return Ok(());
             }
             run.shared.request_flush()

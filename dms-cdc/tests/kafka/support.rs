@@ -11,6 +11,7 @@ use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use serde_json::{Value, json};
@@ -38,7 +39,10 @@ impl Topics {
     /// Names that nobody else has; the topics aren't there yet.
     pub(crate) fn named(brokers: &str) -> Self {
         let mut config = ClientConfig::new();
-        config.set("bootstrap.servers", brokers).set("linger.ms", "2");
+        config
+            .set("bootstrap.servers", brokers)
+            .set("linger.ms", "2")
+            .set("topic.metadata.refresh.interval.ms", "500");
         Self {
             brokers: brokers.to_owned(),
             prefix: format!("test-{}", DocumentId::generate()),
@@ -81,7 +85,7 @@ impl Topics {
             let made = self.admin.create_topics([&topic], &AdminOptions::new()).await;
             match made.expect("an answer").remove(0) {
                 Ok(_) => return,
-                Err((_, rdkafka::types::RDKafkaErrorCode::TopicAlreadyExists)) => {
+                Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
                 Err(other) => panic!("no topic: {other:?}"),
@@ -142,10 +146,20 @@ impl Topics {
     ) {
         let topic = self.name(table);
         let key = json!({ "id": key }).to_string();
-        let record =
-            FutureRecord { partition, payload: value, ..FutureRecord::to(&topic).key(&key) };
-        let sent = self.producer.send(record, Duration::from_secs(10)).await;
-        sent.map_err(|(error, _)| error).expect("written");
+        loop {
+            let record =
+                FutureRecord { partition, payload: value, ..FutureRecord::to(&topic).key(&key) };
+            match self.producer.send(record, Duration::from_secs(10)).await {
+                Ok(_) => return,
+                // The producer hasn't heard of a new partition yet.
+                Err((error, _))
+                    if error.rdkafka_error_code() == Some(RDKafkaErrorCode::UnknownPartition) =>
+                {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                Err((error, _)) => panic!("not written: {error}"),
+            }
+        }
     }
 
     /// Writes an envelope as Debezium does.
