@@ -2,17 +2,17 @@
 
 use dms_cdc::debezium::{DebeziumRecord, UNAVAILABLE};
 use dms_cdc::decode_dead_letter;
-use dms_core::DocumentStatus;
-use dms_core::model::change::{Change, Operation, PoisonRecord, Record, RowChange};
+use dms_core::model::change::{Change, DocumentRow, Operation, PoisonRecord, Record, RowChange};
 use dms_core::model::timestamp;
+use dms_core::{DocumentStatus, Sha256};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 const ID: &str = "01900000-0000-7000-8000-000000000002";
 const KEY: &[u8] = br#"{"id":"01900000-0000-7000-8000-000000000002"}"#;
 
-/// Values that Debezium 3.4 wrote, of tables as they are and as they were.
-const ENVELOPES: [(&str, &[u8]); 9] = [
+/// Values that Debezium 3.4 wrote, of tables as they are (`current-…`) and as they once were.
+const ENVELOPES: [(&str, &[u8]); 16] = [
     ("insert", include_bytes!("envelopes/insert.json")),
     ("update", include_bytes!("envelopes/update.json")),
     ("delete", include_bytes!("envelopes/delete.json")),
@@ -22,10 +22,23 @@ const ENVELOPES: [(&str, &[u8]); 9] = [
     ("toast-full", include_bytes!("envelopes/update-toast-unchanged-identity-full.json")),
     ("toast-default", include_bytes!("envelopes/update-toast-unchanged-identity-default.json")),
     ("delete-default", include_bytes!("envelopes/delete-identity-default.json")),
+    ("current-insert", include_bytes!("envelopes/current-insert.json")),
+    ("current-update", include_bytes!("envelopes/current-update.json")),
+    ("current-update-unavailable", include_bytes!("envelopes/current-update-unavailable.json")),
+    ("current-soft-delete", include_bytes!("envelopes/current-soft-delete.json")),
+    ("current-delete", include_bytes!("envelopes/current-delete.json")),
+    ("current-delete-made-up", include_bytes!("envelopes/current-delete-made-up.json")),
+    ("current-snapshot", include_bytes!("envelopes/current-snapshot.json")),
+];
+
+/// The same with their schema.
+const WRAPPED: [(&str, &[u8]); 2] = [
+    ("wrapped-update", include_bytes!("envelopes/wrapped-update.json")),
+    ("wrapped-delete", include_bytes!("envelopes/wrapped-delete.json")),
 ];
 
 fn envelope(name: &str) -> &'static [u8] {
-    ENVELOPES.iter().find(|(known, _)| *known == name).expect("an envelope").1
+    ENVELOPES.iter().chain(&WRAPPED).find(|(known, _)| *known == name).expect("an envelope").1
 }
 
 fn parsed(name: &str) -> Value {
@@ -111,6 +124,33 @@ fn columns_of_today_are_read() {
     value["after"]["deleted_at"] = Value::Null;
     let RowChange::Document { after: Some(row), .. } = change_of(&value).row else { panic!() };
     assert_eq!((row.content_sha256, row.s3_key, row.deleted), (None, None, false));
+}
+
+#[test]
+fn rows_as_they_are_today_come_whole() {
+    let versions = |name: &str| {
+        let RowChange::Document { before, after } = change(envelope(name)).row else { panic!() };
+        for row in before.iter().chain(&after) {
+            assert_eq!(row.content_sha256, Some(Sha256::of(b"content")), "{name}");
+            assert_eq!(row.s3_key, Some(format!("{}/content", row.id)), "{name}");
+        }
+        let told = |row: DocumentRow| (row.version, row.deleted);
+        (before.map(told), after.map(told))
+    };
+    assert_eq!(versions("current-snapshot"), (None, Some((1, false))));
+    assert_eq!(versions("current-insert"), (None, Some((1, false))));
+    assert_eq!(versions("current-update"), (Some((1, false)), Some((2, false))));
+    assert_eq!(versions("current-soft-delete"), (Some((2, false)), Some((3, true))));
+    assert_eq!(versions("current-delete"), (Some((3, true)), None));
+    assert_eq!(versions("wrapped-update"), (Some((1, false)), Some((2, false))));
+    assert_eq!(versions("wrapped-delete"), (Some((3, true)), None));
+    for (name, reason) in [
+        ("current-update-unavailable", "title was not sent"),
+        ("current-delete-made-up", "REPLICA IDENTITY FULL"),
+    ] {
+        let poison = poison(envelope(name));
+        assert!(poison.reason.contains(reason), "{}", poison.reason);
+    }
 }
 
 #[test]
@@ -330,22 +370,24 @@ fn what_was_poison_is_a_change_once_it_can_be_read() {
 
 fn mutated() -> impl Strategy<Value = Vec<u8>> {
     let edits = prop::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0..4_u8), 1..6);
-    (prop::sample::select(ENVELOPES.to_vec()), edits).prop_map(|((_, bytes), edits)| {
-        let mut bytes = bytes.to_vec();
-        for (at, byte, kind) in edits {
-            if bytes.is_empty() {
-                break;
+    (prop::sample::select([&ENVELOPES[..], &WRAPPED[..]].concat()), edits).prop_map(
+        |((_, bytes), edits)| {
+            let mut bytes = bytes.to_vec();
+            for (at, byte, kind) in edits {
+                if bytes.is_empty() {
+                    break;
+                }
+                let at = at.index(bytes.len());
+                match kind {
+                    0 => bytes[at] = byte,
+                    1 => bytes.truncate(at),
+                    2 => bytes.insert(at, byte),
+                    _ => drop(bytes.remove(at)),
+                }
             }
-            let at = at.index(bytes.len());
-            match kind {
-                0 => bytes[at] = byte,
-                1 => bytes.truncate(at),
-                2 => bytes.insert(at, byte),
-                _ => drop(bytes.remove(at)),
-            }
-        }
-        bytes
-    })
+            bytes
+        },
+    )
 }
 
 /// A real envelope with one value anywhere in it replaced by another.
@@ -364,16 +406,19 @@ fn retyped() -> impl Strategy<Value = Vec<u8>> {
         json!(i64::MIN),
         json!("\u{0}"),
     ]);
-    (prop::sample::select(ENVELOPES.to_vec()), any::<prop::sample::Index>(), other).prop_map(
-        |((_, bytes), at, other)| {
+    (
+        prop::sample::select([&ENVELOPES[..], &WRAPPED[..]].concat()),
+        any::<prop::sample::Index>(),
+        other,
+    )
+        .prop_map(|((_, bytes), at, other)| {
             let mut value: Value = serde_json::from_slice(bytes).expect("JSON");
             let mut pointers = Vec::new();
             collect("", &value, &mut pointers);
             let pointer = &pointers[at.index(pointers.len())];
             *value.pointer_mut(pointer).expect("a value") = other;
             value.to_string().into_bytes()
-        },
-    )
+        })
 }
 
 fn collect(at: &str, value: &Value, pointers: &mut Vec<String>) {

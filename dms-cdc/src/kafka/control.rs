@@ -66,19 +66,19 @@ impl Control {
         Ok(places)
     }
 
-    /// The bounds of partitions, left out those that were deleted meanwhile.
+    /// The bounds of partitions.
+    ///
+    /// # Errors
+    /// `Unavailable` also for a partition that its broker doesn't know: it may only be starting.
     pub(super) fn bounds(&self, places: &[Place]) -> Result<BTreeMap<Place, Bounds>> {
         let deadline = self.deadline();
-        let mut bounds = BTreeMap::new();
-        for place in places {
+        let bounds = places.iter().map(|place| {
             let name = self.topics.name(place.topic);
-            match self.client.fetch_watermarks(name, place.partition, left(deadline)) {
-                Ok((low, high)) => drop(bounds.insert(*place, Bounds { low, high })),
-                Err(error) if is_missing(&error) => {}
-                Err(error) => return Err(request_failed(error)),
-            }
-        }
-        Ok(bounds)
+            let found = self.client.fetch_watermarks(name, place.partition, left(deadline));
+            let (low, high) = found.map_err(request_failed)?;
+            Ok((*place, Bounds { low, high }))
+        });
+        bounds.collect()
     }
 
     /// What the group has committed for partitions.

@@ -88,6 +88,8 @@ impl KafkaSourceOptions {
             .set("reconnect.backoff.max.ms", "1000")
             .set("socket.connection.setup.timeout.ms", "5000")
             .set("socket.keepalive.enable", "true")
+            // A broker that accepts and then says nothing.
+            .set("socket.timeout.ms", "10000")
             .set("topic.metadata.refresh.interval.ms", millis(self.discover_every))
             // Reconnecting is nothing to tell.
             .set("log.connection.close", "false")

@@ -61,7 +61,7 @@ struct State {
     flushes: Vec<oneshot::Sender<Result<()>>>,
     /// Where partitions begin instead of where the group is.
     forced: Offsets,
-    /// How far each partition was, owned or not any more.
+    /// How far each partition was that was taken away and that the group has an offset of.
     known: Offsets,
     /// Topics that have had offsets.
     seen: BTreeSet<usize>,
@@ -151,7 +151,9 @@ impl Shared {
         self.rebalances.fetch_add(1, Ordering::AcqRel);
         let mut state = self.lock();
         for place in places {
-            if let Some(progress) = state.owned.remove(place) {
+            if let Some(progress) = state.owned.remove(place)
+                && progress.committed.is_some()
+            {
                 state.remember(*place, &progress);
             }
         }
