@@ -168,7 +168,7 @@ fn quoted(bytes: &[u8]) -> String {
 }
 
 /// Bytes as a JSON string where they are UTF-8, as an array of numbers where they aren't.
-mod text_or_bytes {
+pub(crate) mod text_or_bytes {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
     #[derive(Serialize, Deserialize)]
@@ -187,24 +187,24 @@ mod text_or_bytes {
         }
     }
 
-    pub(super) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
         match std::str::from_utf8(bytes) {
             Ok(text) => serializer.serialize_str(text),
             Err(_) => bytes.serialize(serializer),
         }
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<Vec<u8>, D::Error> {
         Value::deserialize(deserializer).map(Vec::from)
     }
 
-    pub(super) mod option {
+    pub(crate) mod option {
         use super::{Deserialize, Deserializer, Serializer, Value};
 
         #[expect(clippy::ref_option, reason = "serde passes a reference to the field")]
-        pub(in super::super) fn serialize<S: Serializer>(
+        pub(crate) fn serialize<S: Serializer>(
             bytes: &Option<Vec<u8>>,
             serializer: S,
         ) -> Result<S::Ok, S::Error> {
@@ -214,7 +214,7 @@ mod text_or_bytes {
             }
         }
 
-        pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(
+        pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
             deserializer: D,
         ) -> Result<Option<Vec<u8>>, D::Error> {
             Ok(Option::<Value>::deserialize(deserializer)?.map(Vec::from))
