@@ -9,7 +9,10 @@
 //! - [`Runner`] is what a program drives.
 //! - `sqlite::SqliteChangeSource` (feature `sqlite`) reads the change log of a SQLite database, and
 //!   `sqlite::ChangeLogTrimmer` keeps that log short.
+//! - `postgres::WalChangeSource` (feature `postgres`) reads the write-ahead log of PostgreSQL.
 
+#[cfg(feature = "postgres")]
+pub mod postgres;
 mod raw_change;
 pub mod runner;
 #[cfg(feature = "sqlite")]
