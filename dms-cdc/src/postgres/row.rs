@@ -48,7 +48,7 @@ pub(super) fn timestamp(text: &str) -> Option<OffsetDateTime> {
 
     let mut parts = date.split('-');
     let (year, month, day) = (parts.next()?, parts.next()?, parts.next()?);
-    let month = Month::try_from(number(month, 2)?).ok()?;
+    let month = Month::try_from(number::<u8>(month, 2)?).ok()?;
     let year = number::<u16>(year, 4)?;
     let date = Date::from_calendar_date(i32::from(year), month, number(day, 2)?).ok()?;
 

@@ -130,18 +130,30 @@ impl WalChangeSource {
             }
             state.ledger.confirmed()
         };
+        let mut failure = None;
         let arrived = async {
             loop {
                 let (slot, _) = self.slot.inspect().await?;
                 if slot.is_some_and(|slot| slot.confirmed >= confirmed) {
                     return Ok(());
                 }
+                let failed = self.shared.lock().failure.take();
+                match failed {
+                    Some(error) if !error.is_retryable() => return Err(error),
+                    failed => failure = failed.or(failure.take()),
+                }
+                self.ensure_task().await;
                 self.ask();
                 tokio::time::sleep(ASK_EVERY).await;
             }
         };
-        timeout(FLUSH_MAX, arrived).await.unwrap_or_else(|_| {
-            Err(Error::unavailable("database", "the acknowledgement doesn't arrive"))
+        if let Ok(arrived) = timeout(FLUSH_MAX, arrived).await {
+            return arrived;
+        }
+        let error = Error::unavailable("database", "the acknowledgement doesn't arrive");
+        Err(match failure {
+            Some(failure) => error.with_source(failure),
+            None => error,
         })
     }
 

@@ -112,10 +112,13 @@ impl Database {
             "SELECT pg_drop_replication_slot(slot_name)::text FROM pg_replication_slots
              WHERE slot_name = '{slot}'"
         );
-        eventually("slot dropped", async || {
-            sqlx::raw_sql(AssertSqlSafe(drop.clone())).execute(&self.pool).await.is_ok()
-        })
-        .await;
+        let dropped = async {
+            // As long as its consumer is leaving.
+            while sqlx::raw_sql(AssertSqlSafe(drop.clone())).execute(&self.pool).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, dropped).await.expect("slot dropped");
     }
 
     pub(crate) async fn insert(&self, count: usize) -> Vec<DocumentId> {

@@ -9,6 +9,7 @@ use dms_core::ports::{BatchLimits, ChangeSource, StartAt};
 use crate::database::{Database, PATIENCE, document, eventually};
 use crate::proxy::{Line, Proxy};
 
+/// More than the buffers of the line hold several times over.
 const ROWS: u64 = 20_000;
 
 async fn through_proxy(database: &Database) -> (Proxy, WalChangeSource) {
@@ -34,7 +35,7 @@ async fn no_gap_when_the_line_is(broken: Line) {
     database
         .run(&format!(
             "INSERT INTO documents (id, title, content_type, content_size, status, created_by)
-             SELECT gen_random_uuid(), repeat('t', 100), 'text/plain', n, 'created', 'somebody'
+             SELECT gen_random_uuid(), repeat('t', 1500), 'text/plain', n, 'created', 'somebody'
              FROM generate_series(1, {ROWS}) AS n"
         ))
         .await;
