@@ -4,7 +4,8 @@ use bytes::Bytes;
 use dms_cdc::postgres::{Decoded, WalDecoder, decode_dead_letter};
 use dms_core::model::change::{Operation, PoisonRecord, Record, RowChange};
 use pg_walstream::{
-    ColumnData, ColumnInfo, LogicalReplicationMessage as Message, TupleData, encode_message_to_bytes,
+    ColumnData, ColumnInfo, LogicalReplicationMessage as Message, TupleData,
+    encode_message_to_bytes,
 };
 use proptest::prelude::*;
 
@@ -57,7 +58,7 @@ fn commit() -> Message {
 }
 
 fn send(decoder: &mut WalDecoder, message: &Message) -> Result<Vec<Decoded>, String> {
-    decoder.decode(encode_message_to_bytes(message, 1).freeze())
+    decoder.decode(&encode_message_to_bytes(message, 1).freeze())
 }
 
 /// A decoder within a transaction, with the tables described.
@@ -114,8 +115,7 @@ fn poison(record: &Record) -> &PoisonRecord {
 fn places_are_those_of_the_commit_and_count_within_it() {
     let mut decoder = decoder();
     for position in ["0/100+1", "0/100+2"] {
-        let insert =
-            Message::Insert { relation_id: DOCUMENT, tuple: TupleData::new(document()) };
+        let insert = Message::Insert { relation_id: DOCUMENT, tuple: TupleData::new(document()) };
         let Record::Change(change) = one(send(&mut decoder, &insert)) else { panic!("poison") };
         assert_eq!(change.position.as_str(), position);
         assert_eq!(change.operation, Operation::Create);
@@ -173,11 +173,11 @@ fn each_known_column_is_needed_and_never_blank() {
 #[test]
 fn a_message_that_cannot_be_read_is_poison_within_a_transaction_and_an_error_outside() {
     let mut decoder = decoder();
-    let record = one(decoder.decode(Bytes::from_static(b"?\xff\x00")));
+    let record = one(decoder.decode(&Bytes::from_static(b"?\xff\x00")));
     assert_eq!(poison(&record).position.as_str(), "0/100+1");
     let again = decode_dead_letter(&poison(&record).raw).expect("a letter of ours");
     assert!(matches!(again, Record::Poison(_)));
-    WalDecoder::new().decode(Bytes::from_static(b"?")).expect_err("no transaction");
+    WalDecoder::new().decode(&Bytes::from_static(b"?")).expect_err("no transaction");
 }
 
 fn column() -> impl Strategy<Value = ColumnData> {
@@ -192,14 +192,16 @@ fn column() -> impl Strategy<Value = ColumnData> {
 
 /// A row with some columns spoilt, some of them missing at the end.
 fn row() -> impl Strategy<Value = Vec<ColumnData>> {
-    (prop::collection::vec((0..13_usize, column()), 0..4), 0..16_usize).prop_map(|(spoilt, length)| {
-        let mut row = document();
-        for (index, value) in spoilt {
-            row[index] = value;
-        }
-        row.truncate(length.max(1));
-        row
-    })
+    (prop::collection::vec((0..13_usize, column()), 0..4), 0..16_usize).prop_map(
+        |(spoilt, length)| {
+            let mut row = document();
+            for (index, value) in spoilt {
+                row[index] = value;
+            }
+            row.truncate(length.max(1));
+            row
+        },
+    )
 }
 
 fn operation() -> impl Strategy<Value = Message> {
@@ -256,8 +258,8 @@ proptest! {
                 bytes[at] = *value;
             }
             bytes.truncate(cut.index(bytes.len()) + 1);
-            let _ = decoder.decode(bytes.into());
-            let _ = decoder.decode(noise.clone().into());
+            let _ = decoder.decode(&bytes.into());
+            let _ = decoder.decode(&noise.clone().into());
         }
         let _ = decode_dead_letter(&noise);
     }

@@ -109,8 +109,10 @@ fn open(request: &Request) -> Result<Connection, ReplicationError> {
     }
     let pid = inner.exec("SELECT pg_backend_pid()")?.get_value(0, 0);
     let identity = inner.identify_system()?;
-    let system =
-        (identity.get_value(0, 0).unwrap_or_default(), identity.get_value(0, 1).unwrap_or_default());
+    let system = (
+        identity.get_value(0, 0).unwrap_or_default(),
+        identity.get_value(0, 1).unwrap_or_default(),
+    );
     let mut begins_at = None;
     if request.is_temporary {
         // Names are of letters, digits and underscores.

@@ -79,7 +79,7 @@ impl WalDecoder {
     /// # Errors
     /// With the reason, if the stream can't be followed any more: something unreadable, or a change,
     /// outside of any transaction.
-    pub fn decode(&mut self, message: Bytes) -> Result<Vec<Decoded>, String> {
+    pub fn decode(&mut self, message: &Bytes) -> Result<Vec<Decoded>, String> {
         let parsed = self.parser.parse_wal_message_bytes(message.clone());
         let parsed = match parsed {
             Ok(parsed) => parsed.message,
@@ -88,7 +88,7 @@ impl WalDecoder {
                     // Rows would be read by a description that no longer holds.
                     self.relations.clear();
                 }
-                return self.poison(&message, error.to_string());
+                return self.poison(message, error.to_string());
             }
         };
         match parsed {
@@ -109,18 +109,18 @@ impl WalDecoder {
                 Ok(Vec::new())
             }
             Message::Insert { relation_id, tuple } => {
-                self.row(&message, relation_id, Operation::Create, None, Some(&tuple))
+                self.row(message, relation_id, Operation::Create, None, Some(&tuple))
             }
             Message::Update { relation_id, old_tuple, new_tuple, key_type } => {
                 // With any other identity than FULL the row before is its key and nulls.
                 let before = old_tuple.as_ref().filter(|_| key_type == Some('O'));
-                self.row(&message, relation_id, Operation::Update, before, Some(&new_tuple))
+                self.row(message, relation_id, Operation::Update, before, Some(&new_tuple))
             }
             Message::Delete { relation_id, old_tuple, key_type } => {
                 if key_type == 'O' {
-                    self.row(&message, relation_id, Operation::Delete, Some(&old_tuple), None)
+                    self.row(message, relation_id, Operation::Delete, Some(&old_tuple), None)
                 } else if self.concerns(relation_id) {
-                    self.poison(&message, "a removed row without the row before".into())
+                    self.poison(message, "a removed row without the row before".into())
                 } else {
                     Ok(Vec::new())
                 }

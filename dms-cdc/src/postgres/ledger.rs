@@ -281,7 +281,10 @@ mod tests {
     enum Step {
         /// The server sends this many messages.
         Read(usize),
-        Take { records_max: usize, bytes_max: usize },
+        Take {
+            records_max: usize,
+            bytes_max: usize,
+        },
         /// Of the batches delivered, how many are acknowledged.
         Ack(usize),
         /// The connection breaks, and the server begins again.

@@ -105,7 +105,8 @@ mod tests {
     #[test]
     fn names_that_the_server_would_refuse_are_refused_here() {
         let with = |slot: &str, publication: &str| {
-            let options = WalOptions { publication: publication.into(), ..WalOptions::new("", slot) };
+            let options =
+                WalOptions { publication: publication.into(), ..WalOptions::new("", slot) };
             options.validate()
         };
         with("dms_index_2", "Cdc_1").expect("fine");

@@ -99,7 +99,8 @@ mod tests {
 
     #[test]
     fn foreign_text_is_no_position() {
-        for text in ["", "12", "/", "0/", "/0", "+1/0", "0/0+", "0/0+0", "0/0+-1", "0/1+2+3", "g/0"] {
+        for text in ["", "12", "/", "0/", "/0", "+1/0", "0/0+", "0/0+0", "0/0+-1", "0/1+2+3", "g/0"]
+        {
             assert_eq!(text.parse::<WalPosition>(), Err(()), "{text}");
         }
         assert_eq!("16/B374D848+3".parse::<WalPosition>().map(|at| at.index), Ok(3));

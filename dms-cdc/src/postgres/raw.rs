@@ -108,4 +108,3 @@ fn typed(column: &str, text: &str) -> Json {
         _ => json!(text),
     }
 }
-

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use dms_core::{Error, ErrorChain, Result};
-use pg_walstream::parse_keepalive_message;
+use pg_walstream::{ReplicationError, parse_keepalive_message};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -15,12 +15,12 @@ use super::error::{position_lost, stream_failed};
 use super::options::WalOptions;
 use super::position::{Lsn, WalPosition};
 use super::slot::Slot;
-use super::state::{Phase, Shared};
+use super::state::{Phase, Shared, Start};
 
 /// Bytes before the message in a frame of the log: tag, two positions, time.
 const HEADER_BYTES: usize = 25;
-/// How often a transaction that is still being read wakes the consumer.
-const WAKE_EVERY_RECORDS: u64 = 256;
+/// Most frames between two looks at anything else.
+const FRAMES_AT_ONCE_MAX: usize = 256;
 /// How often a standby looks whether the slot is free: at first, and once it has waited for long.
 const STANDBY_EVERY: Duration = Duration::from_millis(50);
 const STANDBY_EVERY_MAX: Duration = Duration::from_secs(1);
@@ -97,20 +97,20 @@ impl Reader {
         let mut pause = STANDBY_EVERY;
         let mut is_told = false;
         loop {
-            let from = self.place().await?;
+            let (from, _) = self.place().await?;
             let opened = self.open(self.slot.name(), false, from.lsn).await;
             match opened {
                 Ok(connection) => {
                     self.check_system(&connection).await?;
                     // Now that nobody else moves the slot.
-                    let at = self.place().await?;
-                    let (state, _) = self.slot.ensure().await?;
-                    let mut shared = self.shared.lock();
-                    if at == shared.ledger.delivered() {
-                        shared.ledger.resume(state.confirmed);
+                    let (at, confirmed) = self.place().await?;
+                    let mut state = self.shared.lock();
+                    if at == state.ledger.delivered() {
+                        state.ledger.resume(confirmed);
                     } else {
-                        shared.ledger.begin(at);
+                        state.ledger.begin(at);
                     }
+                    drop(state);
                     return Ok(connection);
                 }
                 Err(error) if is_slot_in_use(&error) => {
@@ -135,7 +135,7 @@ impl Reader {
         slot: &str,
         is_temporary: bool,
         from: Lsn,
-    ) -> Result<Connection, pg_walstream::ReplicationError> {
+    ) -> Result<Connection, ReplicationError> {
         let request = Request {
             url: self.options.replication_url(),
             slot: slot.to_owned(),
@@ -146,11 +146,11 @@ impl Reader {
         Connection::open(request).await
     }
 
-    /// Where the stream is to go on, as the slot has it now.
-    async fn place(&self) -> Result<WalPosition> {
-        let (is_broken, relies_on_slot, delivered) = {
+    /// Where the stream is to go on, as the slot has it now, and what that has confirmed.
+    async fn place(&self) -> Result<(WalPosition, Lsn)> {
+        let (is_broken, start, delivered) = {
             let state = self.shared.lock();
-            (state.is_slot_broken, state.relies_on_slot, state.ledger.delivered())
+            (state.is_slot_broken, state.start, state.ledger.delivered())
         };
         if is_broken {
             self.slot.drop_broken().await?;
@@ -160,11 +160,11 @@ impl Reader {
         if delivered.lsn > head {
             return Err(self.rewound().await?);
         }
-        if relies_on_slot {
-            Ok(self.slot.acknowledged(&slot).await?.max(delivered))
-        } else {
-            self.slot.after(delivered, &slot, head).await
-        }
+        let at = match start {
+            Some(Start::Slot) => self.slot.acknowledged(&slot).await?.max(delivered),
+            _ => self.slot.after(delivered, &slot, head).await?,
+        };
+        Ok((at, slot.confirmed))
     }
 
     /// Positions belong to one system and one timeline of it.
@@ -234,18 +234,10 @@ impl Reader {
                     // The answer shows that the server lives, and how far it is.
                     self.tell(&mut connection, &mut told, true).await
                 }
-                frame = connection.read(), if !is_full => match frame {
-                    Ok(frame) => {
-                        heard_at = Instant::now();
-                        self.take(frame, &mut decoder, &mut connection, &mut told).await
-                    }
-                    Err(error) => {
-                        if is_publication_unknown(&error) {
-                            self.shared.lock().is_slot_broken = true;
-                        }
-                        Err(stream_failed(error))
-                    }
-                },
+                frame = connection.read(), if !is_full => {
+                    heard_at = Instant::now();
+                    self.take_all(frame, &mut decoder, &mut connection, &mut told).await
+                }
             };
             if let Err(error) = done {
                 return Some(error);
@@ -273,58 +265,79 @@ impl Reader {
         Ok(())
     }
 
-    async fn take(
+    /// Takes a frame and those that are there already, and then wakes the consumer.
+    async fn take_all(
         &self,
-        frame: Bytes,
+        first: Result<Bytes, ReplicationError>,
         decoder: &mut WalDecoder,
         connection: &mut Connection,
         told: &mut Lsn,
     ) -> Result<()> {
+        let mut next = Some(first);
+        let mut count = 0;
+        while let Some(frame) = next {
+            let frame = frame.map_err(|error| {
+                if is_publication_unknown(&error) {
+                    self.shared.lock().is_slot_broken = true;
+                }
+                stream_failed(error)
+            })?;
+            let is_full = self.take(&frame, decoder, connection, told).await?;
+            count += 1;
+            if is_full || count == FRAMES_AT_ONCE_MAX {
+                break;
+            }
+            next = tokio::select! {
+                biased;
+                frame = connection.read() => Some(frame),
+                () = std::future::ready(()) => None,
+            };
+        }
+        self.shared.notify();
+        Ok(())
+    }
+
+    /// Takes a frame; whether no more should be read for now.
+    async fn take(
+        &self,
+        frame: &Bytes,
+        decoder: &mut WalDecoder,
+        connection: &mut Connection,
+        told: &mut Lsn,
+    ) -> Result<bool> {
         match frame.first() {
             Some(b'w') if frame.len() > HEADER_BYTES => self.decode(frame, decoder),
             Some(b'k') => {
-                let keepalive = parse_keepalive_message(&frame).map_err(stream_failed)?;
+                let keepalive = parse_keepalive_message(frame).map_err(stream_failed)?;
                 let is_moved = self.idle(Lsn(keepalive.wal_end)).await;
                 if is_moved || keepalive.reply_requested {
                     self.tell(connection, told, false).await?;
                 }
-                self.shared.notify();
-                Ok(())
+                Ok(false)
             }
             _ => Err(Error::unavailable("database", "the change stream has an unknown message")),
         }
     }
 
-    fn decode(&self, frame: Bytes, decoder: &mut WalDecoder) -> Result<()> {
+    fn decode(&self, frame: &Bytes, decoder: &mut WalDecoder) -> Result<bool> {
         let message = frame.slice(HEADER_BYTES..);
         let bytes = message.len();
-        let decoded = decoder.decode(message).map_err(|reason| {
-            Error::unavailable("database", "the change stream can't be followed").with_source(reason)
+        let decoded = decoder.decode(&message).map_err(|reason| {
+            Error::unavailable("database", "the change stream can't be followed")
+                .with_source(reason)
         })?;
         if decoded.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
-        let mut wakes = false;
         let mut state = self.shared.lock();
         for decoded in decoded {
             match decoded {
                 Decoded::Begin(commit) => state.ledger.begin_transaction(Lsn(commit)),
-                Decoded::Record(record) => {
-                    state.ledger.push(record, bytes);
-                    let (queued, _) = state.ledger.queued();
-                    wakes |= state.ledger.is_full() || queued as u64 % WAKE_EVERY_RECORDS == 0;
-                }
-                Decoded::Commit(end) => {
-                    state.ledger.commit(Lsn(end));
-                    wakes = true;
-                }
+                Decoded::Record(record) => state.ledger.push(record, bytes),
+                Decoded::Commit(end) => state.ledger.commit(Lsn(end)),
             }
         }
-        drop(state);
-        if wakes {
-            self.shared.notify();
-        }
-        Ok(())
+        Ok(state.ledger.is_full())
     }
 
     /// The server has sent everything up to `sent`; whether that may be confirmed although nothing

@@ -61,7 +61,8 @@ pub(super) fn timestamp(text: &str) -> Option<OffsetDateTime> {
     let digits = u32::try_from(fraction.len()).ok()?;
     let micros = number::<u32>(fraction, fraction.len())? * 10_u32.pow(6 - digits);
     let time =
-        Time::from_hms_micro(number(hour, 2)?, number(minute, 2)?, number(second, 2)?, micros).ok()?;
+        Time::from_hms_micro(number(hour, 2)?, number(minute, 2)?, number(second, 2)?, micros)
+            .ok()?;
 
     let sign = if zone.starts_with('-') { -1 } else { 1 };
     let mut zone = zone[1..].split(':').map(|part| number::<i8>(part, 2));

@@ -33,7 +33,8 @@ const SLOT: &str = "SELECT plugin, database = current_database(), active_pid, wa
 const STREAMED: &str = "SELECT count(*) FROM pg_publication_tables
     WHERE pubname = $1 AND schemaname = 'public' AND tablename IN ('documents', 'signatures')";
 
-const CREATE_SLOT: &str = "SELECT lsn::text FROM pg_create_logical_replication_slot($1, 'pgoutput')";
+const CREATE_SLOT: &str =
+    "SELECT lsn::text FROM pg_create_logical_replication_slot($1, 'pgoutput')";
 
 const CREATE_TABLE: &str = "CREATE TABLE IF NOT EXISTS public.wal_consumers (
     slot text PRIMARY KEY,
@@ -95,10 +96,9 @@ impl Slot {
     /// # Errors
     /// `Invalid` if the URL isn't one; it isn't repeated.
     pub(super) fn new(options: &WalOptions) -> Result<Self> {
-        let connect: PgConnectOptions = options
-            .url
-            .parse()
-            .map_err(|_| Error::invalid("url", "must be postgres://USER:PASSWORD@HOST:PORT/DATABASE"))?;
+        let connect: PgConnectOptions = options.url.parse().map_err(|_| {
+            Error::invalid("url", "must be postgres://USER:PASSWORD@HOST:PORT/DATABASE")
+        })?;
         let connect = connect.application_name("dms-cdc");
         let pool = PgPoolOptions::new()
             .max_connections(2)
@@ -106,11 +106,7 @@ impl Slot {
             .idle_timeout(None)
             .max_lifetime(None)
             .connect_lazy_with(connect);
-        Ok(Self {
-            pool,
-            name: options.slot.clone(),
-            publication: options.publication.clone(),
-        })
+        Ok(Self { pool, name: options.slot.clone(), publication: options.publication.clone() })
     }
 
     /// The slot, if it is there, and how far the log reaches.
@@ -243,7 +239,9 @@ impl Slot {
     pub(super) async fn acknowledged(&self, state: &SlotState) -> Result<WalPosition> {
         match self.memory().await? {
             Some(Memory { acknowledged: Some(_), .. }) => Ok(WalPosition::between(state.confirmed)),
-            _ => Err(position_lost("the slot doesn't have all changes since the consumer was built")),
+            _ => {
+                Err(position_lost("the slot doesn't have all changes since the consumer was built"))
+            }
         }
     }
 

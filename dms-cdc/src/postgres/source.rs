@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use dms_core::model::change::{Position, RecordBatch};
 use dms_core::ports::{BatchLimits, ChangeSource, StartAt};
-use dms_core::{DocumentId, Error, Result};
+use dms_core::{DocumentId, Error, ErrorChain, Result};
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -15,13 +15,15 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::error::{not_started, position_lost};
 use super::options::WalOptions;
-use super::position::{Lsn, WalPosition};
+use super::position::WalPosition;
 use super::reader::Reader;
 use super::slot::Slot;
-use super::state::{Phase, Shared};
+use super::state::{Phase, Shared, Start, State};
 
 /// How long a measurement waits for the server to have sent all there is.
 const MEASURE_MAX: Duration = Duration::from_millis(500);
+/// How long it waits for a connection.
+const CONNECTED_MAX: Duration = Duration::from_secs(5);
 /// How often the server is asked meanwhile.
 const ASK_EVERY: Duration = Duration::from_millis(10);
 /// How long an acknowledgement may take to arrive.
@@ -125,7 +127,7 @@ impl WalChangeSource {
     pub async fn flush(&self) -> Result<()> {
         let confirmed = {
             let state = self.shared.lock();
-            if self.is_transient || !state.is_started {
+            if self.is_transient || state.start.is_none() {
                 return Ok(());
             }
             state.ledger.confirmed()
@@ -204,25 +206,25 @@ impl WalChangeSource {
         *task = Some(Task { handle: tokio::spawn(reader.run()), stop: stop.drop_guard() });
     }
 
-    /// Where a durable consumer begins, and whether the slot says so.
-    async fn begin(&self, at: StartAt) -> Result<(WalPosition, bool)> {
+    /// Where a durable consumer begins, and who says so.
+    async fn begin(&self, at: StartAt) -> Result<(WalPosition, Start)> {
         let (slot, head) = self.slot.ensure().await?;
         self.slot.check_publication().await?;
         match at {
-            StartAt::Acknowledged => Ok((self.slot.acknowledged(&slot).await?, true)),
+            StartAt::Acknowledged => Ok((self.slot.acknowledged(&slot).await?, Start::Slot)),
             StartAt::After(position) => {
                 let at = parse(&position)?;
                 let from = self.slot.after(at, &slot, head).await?;
                 if from == at {
                     self.slot.remember(at).await?;
                 }
-                Ok((at, false))
+                Ok((at, Start::Consumer))
             }
             StartAt::Now => {
                 let (_, inserted) = self.slot.log_end().await?;
                 let now = WalPosition::between(inserted);
                 self.slot.remember(now).await?;
-                Ok((now, false))
+                Ok((now, Start::Consumer))
             }
         }
     }
@@ -239,7 +241,7 @@ impl WalChangeSource {
                 return Err(position_lost("the database's log doesn't reach to the position"));
             }
         }
-        self.reset(wanted, false);
+        self.reset(wanted, Start::Consumer);
         let mut changed = self.shared.subscribe();
         self.ensure_task().await;
         loop {
@@ -257,12 +259,11 @@ impl WalChangeSource {
         }
     }
 
-    fn reset(&self, at: WalPosition, relies_on_slot: bool) {
+    fn reset(&self, at: WalPosition, start: Start) {
         let mut state = self.shared.lock();
         state.ledger.begin(at);
         state.failure = None;
-        state.is_started = true;
-        state.relies_on_slot = relies_on_slot;
+        state.start = Some(start);
         state.has_begun = false;
     }
 }
@@ -274,8 +275,8 @@ impl ChangeSource for WalChangeSource {
         if self.is_transient {
             return self.start_transient(&at).await;
         }
-        let (at, relies_on_slot) = self.begin(at).await?;
-        self.reset(at, relies_on_slot);
+        let (at, start) = self.begin(at).await?;
+        self.reset(at, start);
         self.ensure_task().await;
         Ok(())
     }
@@ -287,7 +288,7 @@ impl ChangeSource for WalChangeSource {
             changed.mark_unchanged();
             {
                 let mut state = self.shared.lock();
-                if !state.is_started {
+                if state.start.is_none() {
                     return Err(not_started());
                 }
                 if let Some(batch) = state.ledger.take(limits) {
@@ -311,7 +312,7 @@ impl ChangeSource for WalChangeSource {
             .ok_or_else(|| Error::invalid("position", "must be a place in the database's log"))?;
         {
             let mut state = self.shared.lock();
-            if !state.is_started {
+            if state.start.is_none() {
                 return Err(not_started());
             }
             state.ledger.acknowledge(position);
@@ -334,27 +335,28 @@ impl ChangeSource for WalChangeSource {
     }
 
     async fn lag(&self) -> Result<u64> {
-        let unread = || Error::unavailable("database", "the change stream isn't read");
         let (flushed, inserted) = self.slot.log_end().await?;
-        if !self.is_transient {
-            let (slot, _) = self.slot.inspect().await?;
-            self.slot.measure(&slot.ok_or_else(unread)?, inserted);
+        if !self.is_transient
+            && let (Some(slot), head) = self.slot.inspect().await?
+        {
+            self.slot.measure(&slot, head);
         }
-        let deadline = Instant::now() + MEASURE_MAX;
+        let connected_by = Instant::now() + CONNECTED_MAX;
+        let mut deadline = connected_by;
         let mut changed = self.shared.subscribe();
         loop {
             changed.mark_unchanged();
             {
                 let mut state = self.shared.lock();
                 state.ledger.known(inserted);
+                let now = Instant::now();
                 match state.phase {
-                    Phase::Streaming => {}
-                    Phase::Connecting if state.is_started && Instant::now() < deadline => {}
-                    _ => return Err(unread()),
+                    Phase::Streaming => deadline = deadline.min(now + MEASURE_MAX),
+                    Phase::Connecting if now < connected_by => {}
+                    _ => return Err(unread(&state)),
                 }
-                let is_read = state.phase == Phase::Streaming
-                    && (has_read(state.ledger.received(), flushed) || state.ledger.is_full());
-                if is_read || Instant::now() >= deadline {
+                let is_read = state.ledger.received() >= flushed || state.ledger.is_full();
+                if state.phase == Phase::Streaming && (is_read || now >= deadline) {
                     return Ok(state.ledger.unacknowledged());
                 }
             }
@@ -364,8 +366,12 @@ impl ChangeSource for WalChangeSource {
     }
 }
 
-fn has_read(received: Lsn, flushed: Lsn) -> bool {
-    received >= flushed
+fn unread(state: &State) -> Error {
+    let error = Error::unavailable("database", "the change stream isn't read");
+    match &state.failure {
+        Some(failure) => error.with_source(ErrorChain(failure).to_string()),
+        None => error,
+    }
 }
 
 fn parse(position: &Position) -> Result<WalPosition> {

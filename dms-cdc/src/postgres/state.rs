@@ -18,16 +18,23 @@ pub(super) enum Phase {
     Streaming,
 }
 
+/// Who says where the stream goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Start {
+    /// The slot, whoever moved it.
+    Slot,
+    /// The consumer, which knows its position.
+    Consumer,
+}
+
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) ledger: Ledger,
     pub(super) phase: Phase,
     /// Why the task ended, until somebody was told.
     pub(super) failure: Option<Error>,
-    /// Somebody said where to begin.
-    pub(super) is_started: bool,
-    /// The slot says where to go on, whoever moved it.
-    pub(super) relies_on_slot: bool,
+    /// Who says where to go on, once the source is started.
+    pub(super) start: Option<Start>,
     /// The stream began since the last start.
     pub(super) has_begun: bool,
     /// The slot can't be decoded and is to be made anew.
@@ -55,8 +62,7 @@ impl Shared {
             ledger: Ledger::new(queue_bytes_max),
             phase: Phase::Stopped,
             failure: None,
-            is_started: false,
-            relies_on_slot: false,
+            start: None,
             has_begun: false,
             is_slot_broken: false,
             is_asked: false,

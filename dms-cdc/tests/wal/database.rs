@@ -139,12 +139,16 @@ impl Database {
     pub(crate) async fn append(&self, operation: Operation, row: RowChange) {
         let RowChange::Document { after: Some(row), .. } = row else { panic!("no document") };
         let sql = match operation {
-            Operation::Create => "INSERT INTO documents (id, title, content_type, content_size,
+            Operation::Create => {
+                "INSERT INTO documents (id, title, content_type, content_size,
                     content_sha256, s3_key, status, created_by, created_at, updated_at, deleted_at)
-                VALUES ($1::uuid, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
-            _ => "UPDATE documents SET title = $2, content_type = $3, content_size = $4,
+                VALUES ($1::uuid, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)"
+            }
+            _ => {
+                "UPDATE documents SET title = $2, content_type = $3, content_size = $4,
                     content_sha256 = $5, s3_key = $6, status = $7, created_by = $8, created_at = $9,
-                    updated_at = $10, deleted_at = $11 WHERE id = $1::uuid",
+                    updated_at = $10, deleted_at = $11 WHERE id = $1::uuid"
+            }
         };
         sqlx::query(sql)
             .bind(row.id.to_string())

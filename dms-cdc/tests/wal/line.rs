@@ -98,9 +98,11 @@ async fn a_consumer_that_takes_its_time_keeps_its_connection() {
         database.slot("index")
     );
     database
-        .run("INSERT INTO documents (id, title, content_type, content_size, status, created_by)
+        .run(
+            "INSERT INTO documents (id, title, content_type, content_size, status, created_by)
              SELECT gen_random_uuid(), repeat('t', 1000), 'text/plain', n, 'created', 'somebody'
-             FROM generate_series(1, 20000) AS n")
+             FROM generate_series(1, 20000) AS n",
+        )
         .await;
     eventually("queue full", async || source.held().1 >= 64 << 10).await;
     let pid = database.text(&active).await.expect("connected");

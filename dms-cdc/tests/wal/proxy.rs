@@ -40,8 +40,7 @@ impl Proxy {
                 let (client_read, client_write) = client.into_split();
                 let (server_read, server_write) = server.into_split();
                 let up = pump(client_read, server_write, told.subscribe(), Arc::default());
-                let down =
-                    pump(server_read, client_write, told.subscribe(), Arc::clone(&count));
+                let down = pump(server_read, client_write, told.subscribe(), Arc::clone(&count));
                 tokio::spawn(async move {
                     tokio::select! {
                         () = up => {}

@@ -18,8 +18,10 @@ async fn a_value_too_long_for_its_row_survives_an_update_that_leaves_it_alone() 
     let id = database.insert(1).await[0];
     // Not compressible, so that it is stored beside the row.
     database
-        .run("UPDATE documents SET title =
-            (SELECT string_agg(md5(random()::text), '') FROM generate_series(1, 1000))")
+        .run(
+            "UPDATE documents SET title =
+            (SELECT string_agg(md5(random()::text), '') FROM generate_series(1, 1000))",
+        )
         .await;
     database.run("UPDATE documents SET status = 'signed'").await;
     let records = read(&source, 3).await;
