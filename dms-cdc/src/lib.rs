@@ -11,11 +11,14 @@
 //! - `sqlite::SqliteChangeSource` (feature `sqlite`) reads the change log of a SQLite database, and
 //!   `sqlite::ChangeLogTrimmer` keeps that log short.
 //! - `kafka::KafkaChangeSource` (feature `kafka`) reads what Debezium writes to Kafka.
+//! - `postgres::WalChangeSource` (feature `postgres`) reads the write-ahead log of PostgreSQL.
 
 mod dead_letter;
 pub mod debezium;
 #[cfg(feature = "kafka")]
 pub mod kafka;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 mod raw_change;
 pub mod runner;
 #[cfg(feature = "sqlite")]
