@@ -4,23 +4,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use dms_cdc::RunnerState;
-use dms_core::ports::{
-    BlobStore, ChangeSource, Clock, DocumentClient, SearchIndex, SystemClock,
-};
+use dms_core::ports::{BlobStore, ChangeSource, Clock, DocumentClient, SearchIndex, SystemClock};
 use dms_core::{Error, Result};
+use dms_rpc::grpc::{GrpcClientConfig, GrpcDocumentClient};
 use dms_runtime::settings::{
     CacheLocation, DatabaseLocation, SearchLocation, StorageLocation, StorageSettings,
 };
-use dms_rpc::grpc::{GrpcClientConfig, GrpcDocumentClient};
 use dms_runtime::{DataDirectory, HealthRegistry, Settings, StartupError, Supervisor};
 use tokio_util::sync::CancellationToken;
 
+use crate::Tokens;
 use crate::backends::{
     CacheBackend, Closer, Database, Reads, Repositories, open_database, open_index,
     open_index_source, open_live_source, open_storage,
 };
 use crate::indexing::{INDEX_CONSUMER, IndexState, Indexing, IndexingPorts};
-use crate::Tokens;
 use crate::preparation::Preparations;
 
 /// How often the change log of SQLite is trimmed.

@@ -73,12 +73,7 @@ impl Indexing {
             Arc::clone(&ports.blobs),
             options,
         );
-        Self {
-            ports,
-            sink: Arc::new(sink),
-            clock,
-            state: Mutex::new(State::Starting),
-        }
+        Self { ports, sink: Arc::new(sink), clock, state: Mutex::new(State::Starting) }
     }
 
     /// What the index is doing.
@@ -104,7 +99,8 @@ impl Indexing {
                 let Some(report) = built.transpose()? else { return Ok(()) };
                 tracing::info!(rows = report.rows, "search index built");
             }
-            let start = self.ports.index.position().await?.map_or(StartAt::Acknowledged, StartAt::After);
+            let start =
+                self.ports.index.position().await?.map_or(StartAt::Acknowledged, StartAt::After);
             let runner = Runner::new(
                 Arc::clone(&self.ports.source),
                 vec![Arc::clone(&self.sink) as Arc<dyn ChangeSink>],

@@ -138,9 +138,9 @@ where
     let router = faces.http.merge(health.router(metrics_handle()));
     let address = http.local_addr();
     let http = tokio::spawn(http.serve(router, stop.clone(), grace));
-    let grpc = grpc.zip(faces.grpc).map(|(server, grpc)| {
-        tokio::spawn(server.serve(grpc.router(), stop.clone(), grace))
-    });
+    let grpc = grpc
+        .zip(faces.grpc)
+        .map(|(server, grpc)| tokio::spawn(server.serve(grpc.router(), stop.clone(), grace)));
     // Nobody listens if this fails.
     let _ = writeln!(
         std::io::stdout(),

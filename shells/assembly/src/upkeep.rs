@@ -58,10 +58,7 @@ pub async fn sweep(sweeper: Arc<Sweeper>, stop: CancellationToken) -> Result<()>
 }
 
 /// Forgets idempotency keys that nobody will use again.
-pub async fn purge(
-    keys: Arc<dyn IdempotencyRepository>,
-    stop: CancellationToken,
-) -> Result<()> {
+pub async fn purge(keys: Arc<dyn IdempotencyRepository>, stop: CancellationToken) -> Result<()> {
     loop {
         let purge = keys.purge(KEY_RETENTION);
         let Some(purged) = stop.run_until_cancelled(purge).await else { return Ok(()) };

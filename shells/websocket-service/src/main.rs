@@ -14,11 +14,7 @@ const PROGRAM: Program = Program {
     version: env!("CARGO_PKG_VERSION"),
     http_port: 8004,
     grpc_port: None,
-    backends: Backends {
-        events: &["postgres", "kafka"],
-        document_service: true,
-        ..Backends::NONE
-    },
+    backends: Backends { events: &["postgres", "kafka"], document_service: true, ..Backends::NONE },
 };
 
 #[tokio::main]

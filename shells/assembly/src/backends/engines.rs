@@ -42,7 +42,10 @@ pub(super) fn postgres(
     Ok(Database::Postgres(database))
 }
 
-pub(super) fn s3(bucket: &S3Location, preparations: &mut Preparations) -> Result<Arc<dyn BlobStore>> {
+pub(super) fn s3(
+    bucket: &S3Location,
+    preparations: &mut Preparations,
+) -> Result<Arc<dyn BlobStore>> {
     let store = S3BlobStore::new(S3Options {
         bucket: bucket.bucket.clone(),
         prefix: bucket.prefix.clone(),

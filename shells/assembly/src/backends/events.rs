@@ -7,8 +7,8 @@ use dms_core::ports::ChangeSource;
 use dms_core::{Error, Result};
 use dms_runtime::settings::EventsLocation;
 
-use super::{Closer, Database};
 use super::database::Sqlite;
+use super::{Closer, Database};
 
 /// The stream as the index follows it, under the name `consumer`.
 pub(crate) fn open_index_source(
@@ -24,10 +24,8 @@ pub(crate) fn open_index_source(
             super::engines::wal_source(url, consumer).map(|(source, closer)| (source, Some(closer)))
         }
         #[cfg(feature = "engines")]
-        EventsLocation::Kafka { brokers } => {
-            super::engines::kafka_source(brokers, consumer)
-                .map(|(source, closer)| (source, Some(closer)))
-        }
+        EventsLocation::Kafka { brokers } => super::engines::kafka_source(brokers, consumer)
+            .map(|(source, closer)| (source, Some(closer))),
         other => {
             let _ = consumer;
             Err(super::storage::not_built(other))

@@ -42,8 +42,7 @@ impl CacheBackend {
 
     /// Cache and counters; the counters of this process are kept in `folder`, and closed at the end.
     pub(crate) async fn reads(&self, folder: &Path) -> Result<(Reads, Option<Closer>)> {
-        let options =
-            CacheOptions { bytes_max: CACHE_BYTES_MAX, time_to_live: CACHE_TIME_TO_LIVE };
+        let options = CacheOptions { bytes_max: CACHE_BYTES_MAX, time_to_live: CACHE_TIME_TO_LIVE };
         match self {
             Self::Memory => {
                 let views = SqliteViewCounter::open(&folder.join("views.db")).await?;
