@@ -12,8 +12,8 @@ use super::bed::{Bed, new_document, patient, prepared};
 
 const TASKS: usize = 16;
 
-/// Rounds of three statements in each task; some 10 s on two cores.
-const ROUNDS: usize = 1_000;
+/// Rounds of three statements in each task; some 10 s on two cores that do nothing else.
+const ROUNDS: usize = 500;
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs PgBouncer"]

@@ -13,6 +13,9 @@ use super::proxy::{Line, Proxy};
 /// Far more than any single wait is told to take, and far less than a call that hangs.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// How long a statement may take where it shows that nobody answers.
+const SOON: Duration = Duration::from_secs(2);
+
 struct Fixture {
     proxy: Proxy,
     database: PostgresDatabase,
@@ -20,12 +23,13 @@ struct Fixture {
 }
 
 /// Reached through a line that can be cut.
-async fn fixture(url: impl Fn(&Bed) -> String) -> Fixture {
+async fn fixture(url: impl Fn(&Bed) -> String, statement_timeout: Duration) -> Fixture {
     let bed = Bed::new().await;
     prepared(bed.direct()).await.close().await;
     let url = url(&bed);
     let proxy = Proxy::new(address(&url)).await;
-    let options = impatient(&at_port(&url, proxy.port()));
+    let url = at_port(&url, proxy.port());
+    let options = PostgresOptions { statement_timeout, ..impatient(&url) };
     let database = PostgresDatabase::new(options).unwrap();
     Fixture { proxy, database, bed }
 }
@@ -80,19 +84,19 @@ async fn away_and_back(fixture: Fixture) {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs PostgreSQL"]
 async fn a_database_away_or_hung_is_unavailable_soon_and_heals() {
-    away_and_back(fixture(Bed::direct_url).await).await;
+    away_and_back(fixture(Bed::direct_url, SOON).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs PgBouncer"]
 async fn a_pooler_away_or_hung_is_unavailable_soon_and_heals() {
-    away_and_back(fixture(Bed::pooled_url).await).await;
+    away_and_back(fixture(Bed::pooled_url, SOON).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs PostgreSQL"]
 async fn a_write_without_an_answer_may_have_happened_and_is_not_called_unavailable() {
-    let Fixture { proxy, database, bed } = fixture(Bed::direct_url).await;
+    let Fixture { proxy, database, bed } = fixture(Bed::direct_url, 4 * SOON).await;
     heals(&database).await;
     let documents = database.documents();
     // Its statement is known to the server from now on: what is held back is the row alone.
@@ -107,11 +111,8 @@ async fn a_write_without_an_answer_may_have_happened_and_is_not_called_unavailab
     };
     let waits = "SELECT count(*) FROM pg_stat_activity
         WHERE datname = current_database() AND wait_event_type = 'Lock'";
-    loop {
-        let (count,): (i64,) = sqlx::query_as(waits).fetch_one(&mut shell).await.unwrap();
-        if count == 1 {
-            break;
-        }
+    while sqlx::query_as::<_, (i64,)>(waits).fetch_one(&mut shell).await.unwrap() != (1,) {
+        assert!(!write.is_finished(), "the row didn't wait for the lock");
     }
     proxy.set(Line::Frozen);
     super::bed::run(&mut shell, "COMMIT").await.unwrap();
