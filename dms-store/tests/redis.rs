@@ -30,7 +30,7 @@ use futures_util::future::{BoxFuture, ready};
 use proxy::{Line, Proxy};
 
 /// How long a condition may take to come true.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 fn url() -> String {
     std::env::var("DMS_TEST_REDIS_URL").unwrap_or_else(|_| "redis://127.0.0.1:6379".to_owned())

@@ -18,7 +18,7 @@ use proxy::{Line, Proxy};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 /// How long a condition may take to come true.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 const KEY: &str = "minioadmin";
 const SECRET: &str = "minioadmin";
@@ -120,7 +120,8 @@ fn new_key() -> String {
 }
 
 fn content(size: usize) -> Bytes {
-    (0..size).map(|i| (i % 251) as u8 ^ (i >> 12) as u8).collect()
+    let low = |i: usize| i.to_le_bytes()[0];
+    (0..size).map(|i| low(i % 251) ^ low(i >> 12)).collect()
 }
 
 fn in_chunks(content: &Bytes) -> Vec<dms_core::Result<Bytes>> {

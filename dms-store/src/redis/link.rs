@@ -123,7 +123,10 @@ impl Line {
             .set_connection_timeout(None)
             .set_response_timeout(None)
             .set_pipeline_buffer_size(self.requests_max)
-            .set_push_sender(move |push: PushInfo| on_push(&line, number, &push));
+            .set_push_sender(move |push: PushInfo| -> Result<(), SendError> {
+                on_push(&line, number, &push);
+                Ok(())
+            });
         let attempt = async {
             let mut connection =
                 self.client.get_multiplexed_async_connection_with_config(&config).await?;
@@ -166,11 +169,10 @@ impl Line {
 }
 
 /// An idle connection that the server ends is replaced before anybody needs it.
-fn on_push(line: &Weak<Line>, number: u64, push: &PushInfo) -> Result<(), SendError> {
+fn on_push(line: &Weak<Line>, number: u64, push: &PushInfo) {
     if push.kind == PushKind::Disconnection
         && let Some(line) = line.upgrade()
     {
         line.lost(number, io::Error::from(io::ErrorKind::ConnectionReset).into());
     }
-    Ok(())
 }

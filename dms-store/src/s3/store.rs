@@ -252,9 +252,12 @@ impl BlobStore for S3BlobStore {
 
     async fn get(&self, key: &str, range: Option<Range<u64>>) -> Result<BlobContent> {
         let path = self.path(key)?;
-        let failed = |error: object_store::Error| match is_absent(&error) {
-            true => Error::not_found("blob", key),
-            false => from_s3("content can't be read", error),
+        let failed = |error: object_store::Error| {
+            if is_absent(&error) {
+                Error::not_found("blob", key)
+            } else {
+                from_s3("content can't be read", error)
+            }
         };
         let beyond = |size| range.as_ref().is_some_and(|range| range.end > size);
         let asked = range.clone().map(|range| {
@@ -270,9 +273,10 @@ impl BlobStore for S3BlobStore {
                 if asked.is_some() && !matches!(error, object_store::Error::NotFound { .. }) =>
             {
                 let size = self.0.s3.head(&path).await.map_err(failed)?.size;
-                return Err(match beyond(size) {
-                    true => Error::range_not_satisfiable(size),
-                    false => failed(error),
+                return Err(if beyond(size) {
+                    Error::range_not_satisfiable(size)
+                } else {
+                    failed(error)
                 });
             }
             Err(error) => return Err(failed(error)),
