@@ -1,4 +1,4 @@
-//! Rows written through PgBouncer, as they arrive through PostgreSQL, Debezium and Kafka.
+//! Rows written through `PgBouncer`, as they arrive through PostgreSQL, Debezium and Kafka.
 
 use std::future::Future;
 use std::time::Duration;

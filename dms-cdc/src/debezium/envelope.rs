@@ -40,6 +40,7 @@ struct Envelope<'a> {
     #[serde(deserialize_with = "present")]
     schema: Option<IgnoredAny>,
     /// None where there is no such field; within, none where it is null.
+    #[expect(clippy::option_option, reason = "a null payload is a tombstone")]
     #[serde(borrow, deserialize_with = "present")]
     payload: Option<Option<Box<Envelope<'a>>>>,
 }
@@ -159,13 +160,13 @@ impl Envelope<'_> {
             Table::Documents => {
                 let after = after.document().map_err(in_row("after"))?;
                 let before = before.and_then(|before| before.document().ok());
-                same_id(before.as_ref().map(|row| row.id), after.id)?;
+                same_id(before.as_ref().map(|row| &row.id), &after.id)?;
                 RowChange::Document { before, after: Some(after) }
             }
             Table::Signatures => {
                 let after = after.signature().map_err(in_row("after"))?;
                 let before = before.and_then(|before| before.signature().ok());
-                same_id(before.as_ref().map(|row| row.id), after.id)?;
+                same_id(before.as_ref().map(|row| &row.id), &after.id)?;
                 RowChange::Signature { before, after: Some(after) }
             }
         })
@@ -211,7 +212,7 @@ fn in_row(side: &str) -> impl Fn(String) -> String {
     move |reason| format!("row {side}: {reason}")
 }
 
-fn same_id<Id: PartialEq>(before: Option<Id>, after: Id) -> Result<(), String> {
+fn same_id<Id: PartialEq>(before: Option<&Id>, after: &Id) -> Result<(), String> {
     if before.is_none_or(|before| before == after) {
         return Ok(());
     }

@@ -16,6 +16,9 @@ use super::position::{Offsets, Place, Topics};
 /// What waits for one another in the client's queue is thrown away in rounds of this many.
 const EVENTS_PER_ROUND: usize = 1_000;
 
+/// How long is waited before a partition's leader is asked again.
+const LEADER_PAUSE: Duration = Duration::from_millis(100);
+
 /// First and next offset of a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Bounds {
@@ -69,16 +72,24 @@ impl Control {
     /// The bounds of partitions.
     ///
     /// # Errors
-    /// `Unavailable` also for a partition that its broker doesn't know: it may only be starting.
+    /// `Unavailable` also for a partition that no broker leads: it may only be starting.
     pub(super) fn bounds(&self, places: &[Place]) -> Result<BTreeMap<Place, Bounds>> {
         let deadline = self.deadline();
-        let bounds = places.iter().map(|place| {
-            let name = self.topics.name(place.topic);
-            let found = self.client.fetch_watermarks(name, place.partition, left(deadline));
-            let (low, high) = found.map_err(request_failed)?;
-            Ok((*place, Bounds { low, high }))
-        });
-        bounds.collect()
+        places.iter().map(|place| Ok((*place, self.bounds_of(*place, deadline)?))).collect()
+    }
+
+    fn bounds_of(&self, place: Place, deadline: Instant) -> Result<Bounds> {
+        let name = self.topics.name(place.topic);
+        loop {
+            match self.client.fetch_watermarks(name, place.partition, left(deadline)) {
+                Ok((low, high)) => return Ok(Bounds { low, high }),
+                // As right after it was made, or while another broker takes over.
+                Err(error) if is_leaderless(&error) && Instant::now() < deadline => {
+                    std::thread::sleep(LEADER_PAUSE);
+                }
+                Err(error) => return Err(request_failed(error)),
+            }
+        }
     }
 
     /// What the group has committed for partitions.
@@ -167,6 +178,18 @@ fn is_missing(error: &KafkaError) -> bool {
                 | RDKafkaErrorCode::UnknownPartition
         )
     )
+}
+
+fn is_leaderless(error: &KafkaError) -> bool {
+    is_missing(error)
+        || matches!(
+            error.rdkafka_error_code(),
+            Some(
+                RDKafkaErrorCode::NotLeaderForPartition
+                    | RDKafkaErrorCode::LeaderNotAvailable
+                    | RDKafkaErrorCode::ReplicaNotAvailable
+            )
+        )
 }
 
 fn left(deadline: Instant) -> Duration {

@@ -227,10 +227,9 @@ impl Shared {
         self.lock().has_ended
     }
 
-    /// Why reading ended, told once; whether it did.
-    pub(super) fn take_end(&self) -> Option<Option<Error>> {
-        let mut state = self.lock();
-        state.has_ended.then(|| state.end.take())
+    /// Why reading ended, told once.
+    pub(super) fn take_end(&self) -> Option<Error> {
+        self.lock().end.take()
     }
 
     /// What comes next, within limits; none if nothing is there.

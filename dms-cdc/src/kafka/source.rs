@@ -156,12 +156,12 @@ impl KafkaChangeSource {
         if run.is_lost {
             return Err(position_lost("the position was lost before"));
         }
-        if let Some(end) = run.shared.take_end() {
+        if run.shared.has_ended() {
             run.reader = None;
-            if let Some(error) = end {
-                run.is_lost = error.code() == "position_lost";
-                return Err(error);
-            }
+        }
+        if let Some(error) = run.shared.take_end() {
+            run.is_lost = error.code() == "position_lost";
+            return Err(error);
         }
         if run.reader.is_none() {
             if run.shared.has_ended() {
@@ -202,7 +202,7 @@ impl ChangeSource for KafkaChangeSource {
             }
         };
         let (topics, is_transient) = (self.topics.clone(), self.is_transient);
-        let plan = self.ask(move |control| plan(control, &topics, begin, is_transient)).await?;
+        let plan = self.ask(move |control| plan(control, &topics, &begin, is_transient)).await?;
         let shared = self.shared(plan);
         *self.lock() = Some(Run { shared, reader: None, is_lost: false });
         Ok(())
@@ -289,11 +289,11 @@ enum Begin {
 }
 
 /// Checks that everything after the beginning is there, and tells the group of it.
-fn plan(control: &Control, topics: &Topics, begin: Begin, is_transient: bool) -> Result<Plan> {
+fn plan(control: &Control, topics: &Topics, begin: &Begin, is_transient: bool) -> Result<Plan> {
     let places = control.partitions()?;
     let bounds = control.bounds(&places)?;
     let committed = if is_transient { Committed::default() } else { control.committed(&places)? };
-    let offsets = match &begin {
+    let offsets = match begin {
         Begin::Now => bounds.iter().map(|(place, bounds)| (*place, bounds.high)).collect(),
         Begin::Acknowledged => {
             if let Some(topic) = made_anew(topics, &committed, &bounds.keys().copied().collect()) {

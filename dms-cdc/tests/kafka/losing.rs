@@ -7,7 +7,7 @@ use dms_core::model::change::{Position, Record};
 use dms_core::ports::{BatchLimits, ChangeSource as _, StartAt};
 use dms_core::{DocumentId, Error, ErrorKind};
 
-use crate::support::{Topics, changes, document, envelope, version, within};
+use crate::support::{Topics, changes, document, envelope, pause, version, within};
 
 fn is_lost(error: &Error) -> bool {
     (error.kind(), error.code()) == (ErrorKind::Conflict, "position_lost")
@@ -78,7 +78,7 @@ async fn a_topic_made_anew_between_two_runs_is_a_lost_position() {
             match source.start(StartAt::Acknowledged).await {
                 Err(error) if is_lost(&error) => return,
                 Err(error) => assert!(error.is_retryable(), "{error:?}"),
-                Ok(()) => tokio::task::yield_now().await,
+                Ok(()) => pause().await,
             }
         }
     })
@@ -164,7 +164,7 @@ async fn poison_comes_in_its_place_and_tombstones_do_not_come() {
         let reading = source.next_batch(BatchLimits::default());
         let passed = async {
             while source.lag().await.expect("lag") > 0 {
-                tokio::task::yield_now().await;
+                pause().await;
             }
         };
         tokio::select! {

@@ -8,7 +8,7 @@ use dms_core::model::change::Change;
 use dms_core::ports::{BatchLimits, ChangeSource as _, StartAt};
 use tokio::sync::Mutex;
 
-use crate::support::{Topics, changes, places, within};
+use crate::support::{Topics, changes, pause, places, within};
 
 type Read = Arc<Mutex<Vec<Change>>>;
 
@@ -79,7 +79,7 @@ async fn a_rebalance_with_a_batch_in_flight_leaves_no_gap() {
                 if has_all && one.iter().chain(&other).any(is_there) {
                     return;
                 }
-                tokio::task::yield_now().await;
+                pause().await;
             }
         };
         tokio::select! {
@@ -95,7 +95,7 @@ async fn a_rebalance_with_a_batch_in_flight_leaves_no_gap() {
     assert!(places(&in_flight).is_disjoint(&places(&by_one)));
     within(60, async {
         while one.lag().await.expect("lag") > 0 {
-            tokio::task::yield_now().await;
+            pause().await;
         }
     })
     .await;
@@ -107,7 +107,7 @@ async fn a_rebalance_with_a_batch_in_flight_leaves_no_gap() {
         let read = Read::default();
         let done = async {
             while !read.lock().await.iter().any(|change| change.document_id() == Some(again)) {
-                tokio::task::yield_now().await;
+                pause().await;
             }
         };
         tokio::select! {

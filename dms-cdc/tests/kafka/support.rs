@@ -27,6 +27,11 @@ pub(crate) async fn within<T>(seconds: u64, future: impl Future<Output = T>) -> 
     tokio::time::timeout(Duration::from_secs(seconds), future).await.expect("done in time")
 }
 
+/// Lets others work before a condition is looked at again.
+pub(crate) async fn pause() {
+    tokio::time::sleep(Duration::from_millis(20)).await;
+}
+
 /// Two topics of a random name, at a broker.
 pub(crate) struct Topics {
     pub(crate) brokers: String,
