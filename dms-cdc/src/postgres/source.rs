@@ -162,8 +162,9 @@ impl WalChangeSource {
     /// Leaves the slot to another consumer, and closes the connection. The source has to be started
     /// again before it can go on. Dropping it does the same, without waiting.
     pub async fn release(&self) {
-        self.stop_task().await;
+        // First, so that nobody who waits for a batch starts it again.
         self.shared.lock().start = None;
+        self.stop_task().await;
     }
 
     /// How many changes, and bytes of them, are held for the consumer right now.
