@@ -104,7 +104,7 @@ async fn measure(server: String, name: String, transactions: u64) {
             source.ack(&batch.position).await.expect("ack");
         }
         report("source into a counting sink", transactions, began.elapsed());
-        println!("{:>34} bytes held at most", held_max);
+        println!("{held_max:>34} bytes held at most");
         source.flush().await.expect("flush");
     }
 }

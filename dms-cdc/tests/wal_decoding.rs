@@ -97,7 +97,7 @@ fn document() -> Vec<ColumnData> {
     ]
 }
 
-fn one(decoded: Result<Vec<Decoded>, String>) -> Record {
+fn one(decoded: &Result<Vec<Decoded>, String>) -> Record {
     match decoded.as_deref() {
         Ok([Decoded::Record(record)]) => record.clone(),
         other => panic!("not one record: {other:?}"),
@@ -116,7 +116,7 @@ fn places_are_those_of_the_commit_and_count_within_it() {
     let mut decoder = decoder();
     for position in ["0/100+1", "0/100+2"] {
         let insert = Message::Insert { relation_id: DOCUMENT, tuple: TupleData::new(document()) };
-        let Record::Change(change) = one(send(&mut decoder, &insert)) else { panic!("poison") };
+        let Record::Change(change) = one(&send(&mut decoder, &insert)) else { panic!("poison") };
         assert_eq!(change.position.as_str(), position);
         assert_eq!(change.operation, Operation::Create);
         let RowChange::Document { before: None, after: Some(row) } = change.row else { panic!() };
@@ -135,7 +135,7 @@ fn unknown_tables_are_passed_over() {
         Message::Insert { relation_id: OTHER, tuple: TupleData::new(vec![text("anything")]) };
     assert_eq!(send(&mut decoder, &insert), Ok(vec![]));
     let insert = Message::Insert { relation_id: 99, tuple: TupleData::new(document()) };
-    let record = one(send(&mut decoder, &insert));
+    let record = one(&send(&mut decoder, &insert));
     assert_eq!(poison(&record).reason, "a row of a table that was not described");
     assert!(decode_dead_letter(&poison(&record).raw).is_some());
 }
@@ -152,8 +152,8 @@ fn each_known_column_is_needed_and_never_blank() {
             old_tuple: old.map(TupleData::new),
             new_tuple: TupleData::new(new.clone()),
         };
-        let with = one(send(&mut decoder, &update(Some(document()))));
-        let without = one(send(&mut decoder, &update(None)));
+        let with = one(&send(&mut decoder, &update(Some(document()))));
+        let without = one(&send(&mut decoder, &update(None)));
         (with, without)
     };
     for (column, name) in DOCUMENT_COLUMNS.iter().enumerate() {
@@ -173,7 +173,7 @@ fn each_known_column_is_needed_and_never_blank() {
 #[test]
 fn a_message_that_cannot_be_read_is_poison_within_a_transaction_and_an_error_outside() {
     let mut decoder = decoder();
-    let record = one(decoder.decode(&Bytes::from_static(b"?\xff\x00")));
+    let record = one(&decoder.decode(&Bytes::from_static(b"?\xff\x00")));
     assert_eq!(poison(&record).position.as_str(), "0/100+1");
     let again = decode_dead_letter(&poison(&record).raw).expect("a letter of ours");
     assert!(matches!(again, Record::Poison(_)));

@@ -324,7 +324,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
+        #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
 
         /// Nothing is missing, doubled or out of order, whatever breaks; only commit ends are
         /// confirmed, and only those before which everything was acknowledged.

@@ -17,7 +17,7 @@ const QUERY_MAX: Duration = Duration::from_secs(5);
 /// How long a connection may take.
 const CONNECT_MAX: Duration = Duration::from_secs(2);
 /// How long a new slot may wait for the transactions that run already.
-const CREATE_MAX: Duration = Duration::from_secs(30);
+const CREATE_MAX: Duration = Duration::from_mins(1);
 /// How long the head may wait for transactions that are about to commit.
 const COMMITTING_MAX: Duration = Duration::from_secs(2);
 /// How often it looks whether they have.
@@ -59,8 +59,13 @@ const SKIP: &str = "UPDATE public.wal_consumers SET skipped_to = $3, acknowledge
 
 const HEAD: &str = "SELECT pg_current_wal_insert_lsn()::text, pg_current_snapshot()::text";
 
+// Those of other databases of the server, as far as that can be seen, don't matter.
 const STILL_RUNNING: &str = "SELECT EXISTS (
-    SELECT FROM pg_snapshot_xip($1::pg_snapshot) AS xid WHERE pg_xact_status(xid) = 'in progress')";
+    SELECT FROM pg_snapshot_xip($1::pg_snapshot) AS running
+    WHERE pg_xact_status(running) = 'in progress' AND NOT EXISTS (
+        SELECT FROM pg_locks JOIN pg_stat_activity USING (pid)
+        WHERE locktype = 'transactionid' AND mode = 'ExclusiveLock' AND granted
+            AND transactionid = running::xid AND datname <> current_database()))";
 
 /// How a slot is.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -21,7 +21,7 @@ use super::slot::Slot;
 use super::state::{Phase, Shared, Start, State};
 
 /// How long a measurement waits for the server to have sent all there is.
-const MEASURE_MAX: Duration = Duration::from_millis(500);
+const MEASURE_MAX: Duration = Duration::from_secs(3);
 /// How long it waits for a connection.
 const CONNECTED_MAX: Duration = Duration::from_secs(5);
 /// How often the server is asked meanwhile.
@@ -57,7 +57,7 @@ const TEMPORARY_PREFIX_MAX: usize = 30;
 /// position is lost.
 ///
 /// [`lag`](ChangeSource::lag) counts the changes read and not acknowledged, after the server had
-/// half a second to send what there is. With a consumer so far behind that its queue is full, that
+/// three seconds to send what there is. With a consumer so far behind that its queue is full, that
 /// is less than there are; the gauge `dms_stream_slot_bytes`, measured with it, isn't bounded so.
 ///
 /// ```no_run
@@ -157,6 +157,14 @@ impl WalChangeSource {
             Some(failure) => error.with_source(failure),
             None => error,
         })
+    }
+
+    /// Leaves the slot to another consumer, and closes the connection. The source has to be started
+    /// again before it can go on. Dropping it does the same, without waiting.
+    pub async fn release(&self) {
+        // First, so that nobody who waits for a batch starts it again.
+        self.shared.lock().start = None;
+        self.stop_task().await;
     }
 
     /// How many changes, and bytes of them, are held for the consumer right now.

@@ -32,8 +32,14 @@ impl SourceHarness for Harness {
         let is_spare = |name: &&String| !LASTING.contains(&name.as_str()) && *name != consumer;
         let spare: Vec<_> = sources.keys().filter(is_spare).cloned().collect();
         for name in spare {
-            sources.remove(&name);
+            if let Some(earlier) = sources.remove(&name) {
+                earlier.release().await;
+            }
             self.database.drop_slot(&name).await;
+        }
+        // It may still be held, but its process is to have been killed.
+        if let Some(earlier) = sources.remove(consumer) {
+            earlier.release().await;
         }
         let source = Arc::new(self.database.source(consumer));
         sources.insert(consumer.to_owned(), source.clone());

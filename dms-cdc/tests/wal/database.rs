@@ -12,7 +12,7 @@ use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool};
 use time::OffsetDateTime;
 
 /// Longest that anything is waited for.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(3);
 
 const SCHEMA: &str = "
     CREATE TABLE documents (
@@ -43,6 +43,7 @@ fn server_url() -> String {
 }
 
 pub(crate) struct Database {
+    server: String,
     pub(crate) pool: PgPool,
     pub(crate) name: String,
     pub(crate) url: String,
@@ -55,8 +56,18 @@ impl Database {
         this
     }
 
+    /// On a server of the test's own.
+    pub(crate) async fn on(server: &str) -> Self {
+        let this = Self::create(server.to_owned()).await;
+        this.run(PUBLICATION).await;
+        this
+    }
+
     pub(crate) async fn without_publication() -> Self {
-        let server = server_url();
+        Self::create(server_url()).await
+    }
+
+    async fn create(server: String) -> Self {
         let name = format!("wal_{}", DocumentId::generate().as_uuid().simple());
         let mut connection = PgConnection::connect(&server).await.expect("PostgreSQL runs");
         let create = format!("CREATE DATABASE {name}");
@@ -66,7 +77,7 @@ impl Database {
         let url = format!("{before}/{name}{query}");
         let options: PgConnectOptions = url.parse().expect("URL");
         let pool = PgPoolOptions::new().max_connections(4).connect_lazy_with(options);
-        let this = Self { pool, name, url };
+        let this = Self { server, pool, name, url };
         this.run(SCHEMA).await;
         this
     }
@@ -177,19 +188,19 @@ pub(crate) fn insert_sql(id: DocumentId, status: &str) -> String {
 
 impl Drop for Database {
     fn drop(&mut self) {
-        let name = self.name.clone();
+        let (server, name) = (self.server.clone(), self.name.clone());
         // Also when the test fails; in a thread, for the test's own runtime may be ending.
         let cleaner = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            runtime.expect("runtime").block_on(clean(&name));
+            runtime.expect("runtime").block_on(clean(&server, &name));
         });
         let is_cleaned = cleaner.join().is_ok();
         assert!(is_cleaned || std::thread::panicking(), "database {} is left over", self.name);
     }
 }
 
-async fn clean(name: &str) {
-    let mut connection = PgConnection::connect(&server_url()).await.expect("PostgreSQL runs");
+async fn clean(server: &str, name: &str) {
+    let mut connection = PgConnection::connect(server).await.expect("PostgreSQL runs");
     let steps = [
         format!(
             "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots
@@ -235,9 +246,8 @@ pub(crate) async fn read(source: &dyn ChangeSource, count: usize) -> Vec<Record>
             records.extend(batch.records);
         }
     };
-    if tokio::time::timeout(PATIENCE, read).await.is_err() {
-        panic!("{} of {count} records came", records.len());
-    }
+    let is_done = tokio::time::timeout(PATIENCE, read).await.is_ok();
+    assert!(is_done, "{} of {count} records came", records.len());
     assert_eq!(records.len(), count, "{records:?}");
     records
 }

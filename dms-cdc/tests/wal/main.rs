@@ -6,6 +6,7 @@
 mod conformance;
 mod database;
 mod line;
+mod private;
 mod proxy;
 mod rows;
 mod slots;
