@@ -3,13 +3,16 @@
 //! - [`extract()`] takes text out of content (feature `extract`);
 //! - [`IndexingSink`] carries changes into any [`SearchIndex`], [`rebuild`] fills one from the
 //!   database's rows (feature `indexing`);
-//! - [`TantivyIndex`] is the embedded index, in a folder of its own (feature `tantivy`).
+//! - [`TantivyIndex`] is the embedded index, in a folder of its own (feature `tantivy`);
+//! - [`ElasticsearchIndex`] is the one for many machines (feature `elasticsearch`).
 //!
 //! How text is split into words, and what a search text means, is in [`dms_core::model`]: the same
 //! for every index.
 //!
 //! [`SearchIndex`]: dms_core::ports::SearchIndex
 
+#[cfg(feature = "elasticsearch")]
+mod elasticsearch;
 #[cfg(feature = "extract")]
 mod extract;
 #[cfg(feature = "indexing")]
@@ -17,6 +20,8 @@ mod indexing;
 #[cfg(feature = "tantivy")]
 mod tantivy;
 
+#[cfg(feature = "elasticsearch")]
+pub use self::elasticsearch::{ElasticsearchIndex, ElasticsearchOptions, RefreshPolicy};
 #[cfg(feature = "extract")]
 pub use self::extract::extract;
 #[cfg(feature = "indexing")]

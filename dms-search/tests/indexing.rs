@@ -12,7 +12,7 @@ use dms_core::model::change::{Change, DocumentRow, Operation, Position, RowChang
 use dms_core::model::search::SearchQuery;
 use dms_core::model::text::{TextFormat, TextKey};
 use dms_core::ports::{
-    BlobContent, BlobInfo, BlobStore, ByteStream, ChangeSink, MockDocumentRepository, Outcome,
+    BlobContent, BlobInfo, BlobStore, ByteStream, ChangeSink, IndexProgress, MockDocumentRepository, Outcome,
     SearchIndex, TextRepository,
 };
 use dms_core::{DocumentId, DocumentStatus, Error, ErrorKind, Result, Sha256, SignatureId};
@@ -155,7 +155,10 @@ impl World {
     }
 
     async fn position(&self) -> Option<String> {
-        self.index.position().await.unwrap().map(|position| position.as_str().to_owned())
+        match self.index.progress().await.unwrap() {
+            IndexProgress::At(position) => Some(position.as_str().to_owned()),
+            _ => None,
+        }
     }
 
     fn reads(&self) -> (usize, usize) {

@@ -13,7 +13,10 @@ mod stream;
 
 pub use blobs::{BlobContent, BlobInfo, BlobStore, ByteStream, check_blob_key};
 pub use cache::{DocumentCache, DocumentLoader, ViewCounter, ViewCounterExt};
-pub use index::SearchIndex;
+pub use index::{
+    INDEX_MISSING, IndexProgress, REBUILD_RUNNING, SearchIndex, StagedIndex, index_missing,
+    rebuild_running,
+};
 pub use outside::{Clock, DocumentClient, SystemClock, TokenVerifier};
 pub use repositories::{
     DocumentRepository, IdempotencyKey, IdempotencyRecord, IdempotencyRepository, Reservation,
@@ -28,7 +31,7 @@ pub use stream::{
 pub use self::{
     blobs::MockBlobStore,
     cache::{MockDocumentCache, MockViewCounter},
-    index::MockSearchIndex,
+    index::{MockSearchIndex, MockStagedIndex},
     outside::{MockClock, MockDocumentClient, MockTokenVerifier},
     repositories::{
         MockDocumentRepository, MockIdempotencyRepository, MockSignatureRepository,

@@ -38,12 +38,12 @@ pub struct RebuildProgress {
 /// What a rebuild did.
 pub type RebuildReport = RebuildProgress;
 
-/// Whether the index has no position to follow the stream from.
+/// Whether the index must be built from the rows before it follows the stream.
 ///
 /// # Errors
-/// Those of [`SearchIndex::position`].
+/// Those of [`SearchIndex::progress`].
 pub async fn needs_rebuild(index: &dyn SearchIndex) -> Result<bool> {
-    Ok(index.position().await?.is_none())
+    Ok(index.progress().await?.needs_rebuild())
 }
 
 /// Empties the index, fills it from all rows, deleted ones too, and stores `head` as its position.

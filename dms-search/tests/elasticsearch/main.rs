@@ -1,0 +1,4 @@
+//! The index in Elasticsearch.
+
+mod real;
+mod support;
