@@ -1,8 +1,9 @@
 //! Search over documents: what becomes of content and changes until they can be found by words.
 //!
 //! - [`extract()`] takes text out of content (feature `extract`);
-//! - [`IndexingSink`] carries changes into any [`SearchIndex`], [`rebuild`] fills one from the
-//!   database's rows (feature `indexing`);
+//! - [`IndexingSink`] carries changes into any [`SearchIndex`], [`rebuild`] and [`rebuild_beside`]
+//!   fill one from the database's rows, [`verify`] and [`repair`] compare the two, [`DriftWatch`]
+//!   does so all the time (feature `indexing`);
 //! - [`TantivyIndex`] is the embedded index, in a folder of its own (feature `tantivy`);
 //! - [`ElasticsearchIndex`] is the one for many machines (feature `elasticsearch`).
 //!
@@ -26,8 +27,9 @@ pub use self::elasticsearch::{ElasticsearchIndex, ElasticsearchOptions, RefreshP
 pub use self::extract::extract;
 #[cfg(feature = "indexing")]
 pub use self::indexing::{
-    IndexingOptions, IndexingSink, RebuildOptions, RebuildProgress, RebuildReport, needs_rebuild,
-    rebuild,
+    Drift, DriftKind, DriftReport, DriftWatch, DriftWatchOptions, IndexingOptions, IndexingSink,
+    RebuildOptions, RebuildProgress, RebuildReport, VerifyOptions, needs_rebuild, rebuild,
+    rebuild_beside, repair, verify,
 };
 #[cfg(feature = "tantivy")]
 pub use self::tantivy::{TantivyIndex, TantivyOptions};

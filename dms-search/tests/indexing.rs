@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -398,12 +399,12 @@ async fn a_rebuild_copies_every_row_and_stores_the_head() {
         &documents,
         &world.sink,
         Position::new("head"),
-        RebuildOptions { batch_rows_max: 10 },
+        RebuildOptions { batch_rows_max: 10, ..RebuildOptions::default() },
         &mut |progress| seen.push(progress),
     )
     .await
     .unwrap();
-    assert_eq!(report, RebuildProgress { rows: 25, indexed: 24, skipped: 1 });
+    assert_eq!(report, RebuildProgress { rows: 25, indexed: 24, skipped: 1, ..RebuildProgress::default() });
     assert_eq!(seen.iter().map(|progress| progress.rows).collect::<Vec<_>>(), [10, 20, 25]);
     assert_eq!(world.index.count().await.unwrap(), 23);
     assert!(world.titles("stale").await.is_empty());
@@ -419,7 +420,7 @@ async fn an_interrupted_rebuild_leaves_no_position() {
     let row = world.row("title", "text/plain", "content");
     world.apply(&[&row], "old").await;
     let head = Position::new("head");
-    let options = RebuildOptions { batch_rows_max: 1 };
+    let options = RebuildOptions { batch_rows_max: 1, patience: Duration::ZERO, ..RebuildOptions::default() };
 
     // Its future is dropped half way.
     let rows: Vec<_> =

@@ -42,7 +42,8 @@ struct State {
 struct Staged {
     live: Arc<Mutex<State>>,
     index: Arc<InMemorySearchIndex>,
-    is_promoted: AtomicBool,
+    /// It is promoted or discarded.
+    is_over: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -237,11 +238,11 @@ impl SearchIndex for InMemorySearchIndex {
     async fn stage(&self) -> Result<Option<Arc<dyn StagedIndex>>> {
         drop(self.state()?);
         let mut staged = self.staged.lock().unwrap_or_else(PoisonError::into_inner);
-        let begun = staged.take().filter(|begun| !begun.is_promoted.load(Ordering::Relaxed));
+        let begun = staged.take().filter(|begun| !begun.is_over.load(Ordering::Relaxed));
         let begun = begun.unwrap_or_else(|| {
             let index = Self { unavailable: Arc::clone(&self.unavailable), ..Self::default() };
             let live = Arc::clone(&self.state);
-            Arc::new(Staged { live, index: Arc::new(index), is_promoted: AtomicBool::new(false) })
+            Arc::new(Staged { live, index: Arc::new(index), is_over: AtomicBool::new(false) })
         });
         let is_free = Arc::strong_count(&begun) == 1;
         *staged = Some(Arc::clone(&begun));
@@ -277,7 +278,13 @@ impl StagedIndex for Staged {
         let mut built = std::mem::take(&mut *self.index.state()?);
         built.position = Some(up_to);
         *self.live.lock().unwrap_or_else(PoisonError::into_inner) = built;
-        self.is_promoted.store(true, Ordering::Relaxed);
+        self.is_over.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    async fn discard(&self) -> Result<()> {
+        *self.index.state()? = State::default();
+        self.is_over.store(true, Ordering::Relaxed);
         Ok(())
     }
 }

@@ -122,6 +122,9 @@ pub trait StagedIndex: Send + Sync {
     /// Puts the staged index in the live one's place, at one stroke, and removes the old one.
     /// `up_to` is as in [`SearchIndex::write`].
     async fn promote(&self, up_to: Position) -> Result<()>;
+
+    /// Throws away what was built, so that the next [`SearchIndex::stage`] begins with nothing.
+    async fn discard(&self) -> Result<()>;
 }
 
 /// Code of errors of an index that isn't there.

@@ -216,7 +216,7 @@ impl SearchIndex for ElasticsearchIndex {
 
     async fn stage(&self) -> Result<Option<Arc<dyn StagedIndex>>> {
         let mut staged = self.staged.lock().await;
-        if staged.upgrade().is_some_and(|begun| !begun.is_promoted.load(Ordering::Acquire)) {
+        if staged.upgrade().is_some_and(|begun| !begun.is_over.load(Ordering::Acquire)) {
             return Err(rebuild_running());
         }
         let begun = Arc::new(Staged::open(Arc::clone(&self.shared)).await?);

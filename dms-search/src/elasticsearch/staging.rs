@@ -8,8 +8,10 @@ use async_trait::async_trait;
 use dms_core::Result;
 use dms_core::model::change::Position;
 use dms_core::ports::{SearchIndex, StagedIndex, rebuild_running};
+use reqwest::Method;
 use tokio::time::{Instant, sleep};
 
+use super::client::Payload;
 use super::lifecycle::Lifecycle;
 use super::mapping::Meta;
 use super::{ElasticsearchIndex, Shared};
@@ -22,7 +24,8 @@ pub(super) struct Staged {
     index: Arc<ElasticsearchIndex>,
     /// Name of the index.
     name: String,
-    pub(super) is_promoted: AtomicBool,
+    /// It is promoted or discarded.
+    pub(super) is_over: AtomicBool,
 }
 
 impl Staged {
@@ -41,7 +44,7 @@ impl Staged {
         let index = ElasticsearchIndex::of(Arc::clone(&shared), alias);
         // What was written to it before is not visible yet; versions are read from what is.
         index.refresh().await?;
-        Ok(Self { shared, index: Arc::new(index), name, is_promoted: AtomicBool::new(false) })
+        Ok(Self { shared, index: Arc::new(index), name, is_over: AtomicBool::new(false) })
     }
 
     /// What the index says of itself, if this process is still the one to build it.
@@ -86,11 +89,20 @@ impl StagedIndex for Staged {
     }
 
     async fn promote(&self, _: Position) -> Result<()> {
-        if !self.is_promoted.load(Ordering::Acquire) {
+        if !self.is_over.load(Ordering::Acquire) {
             let meta = self.meta().await?;
             self.shared.lifecycle().promote(&self.name, &meta).await?;
-            self.is_promoted.store(true, Ordering::Release);
+            self.is_over.store(true, Ordering::Release);
             tracing::info!(index = self.name, "search index put in its place");
+        }
+        Ok(())
+    }
+
+    async fn discard(&self) -> Result<()> {
+        if !self.is_over.load(Ordering::Acquire) {
+            self.meta().await?;
+            self.shared.lifecycle().change(Method::DELETE, &self.name, Payload::Nothing).await?;
+            self.is_over.store(true, Ordering::Release);
         }
         Ok(())
     }

@@ -55,6 +55,10 @@ pub(super) async fn what_is_staged_is_gone_on_with(index: &dyn SearchIndex) {
     // The next one begins with nothing.
     let Some(staged) = stage(index, step).await else { panic!("{step}: it could before") };
     assert!(titles(&*staged.index(), "text", step).await.is_empty(), "{step}: begun anew");
+    write(&*staged.index(), vec![entry(&one, "text")], step).await;
+    staged.discard().await.unwrap_or_else(|e| panic!("{step}: discard: {e:?}"));
+    let Some(staged) = stage(index, step).await else { panic!("{step}: it could before") };
+    assert!(titles(&*staged.index(), "text", step).await.is_empty(), "{step}: thrown away");
     drop(staged);
     index.clear().await.unwrap_or_else(|e| panic!("{step}: clear: {e:?}"));
 }
