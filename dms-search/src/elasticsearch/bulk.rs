@@ -12,7 +12,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use reqwest::{Method, StatusCode};
 use serde::Deserialize;
 
-use super::client::{Client, Class, Payload};
+use super::client::{Class, Client, Payload};
 use super::error::{Refusal, of_answer, of_refusal, refusal, unreadable};
 use super::mapping::write_document;
 
@@ -222,7 +222,9 @@ fn outcome(item: ItemAnswer) -> Result<Outcome> {
         StatusCode::CONFLICT if refusal.name == "version_conflict_engine_exception" => {
             Outcome::AlreadyNewer
         }
-        StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE => Outcome::Rejected(told(&refusal)),
+        StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE => {
+            Outcome::Rejected(told(&refusal))
+        }
         // Overload, a shard that moves, a node that stops: whatever is unknown may pass, too.
         _ => Outcome::Retry(format!("status {}: {}", item.status, told(&refusal))),
     })

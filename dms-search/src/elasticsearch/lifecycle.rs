@@ -77,8 +77,7 @@ impl Lifecycle<'_> {
     /// The name and mapping of the index behind an alias; none if there is none.
     pub(super) async fn mapping(&self, alias: &str) -> Result<Option<(String, Mapping)>> {
         let path = format!("{alias}/_mapping");
-        let answer =
-            self.client.send(Class::Admin, Method::GET, &path, Payload::Nothing).await?;
+        let answer = self.client.send(Class::Admin, Method::GET, &path, Payload::Nothing).await?;
         if answer.status == StatusCode::NOT_FOUND && refusal(&answer).is_missing_index() {
             return Ok(None);
         }
@@ -92,8 +91,7 @@ impl Lifecycle<'_> {
     pub(super) async fn list(&self) -> Result<Indexes> {
         let alias = &self.options.alias;
         let path = format!("{alias}-v*/_alias");
-        let answer =
-            self.client.send(Class::Admin, Method::GET, &path, Payload::Nothing).await?;
+        let answer = self.client.send(Class::Admin, Method::GET, &path, Payload::Nothing).await?;
         if answer.status == StatusCode::NOT_FOUND {
             return Ok(Indexes { alias: alias.clone(), aliases: BTreeMap::new() });
         }

@@ -77,7 +77,11 @@ impl Mapping {
 }
 
 /// What an index is made of.
-pub(super) fn index(options: &ElasticsearchOptions, meta: &Meta, refresh: Option<Duration>) -> Value {
+pub(super) fn index(
+    options: &ElasticsearchOptions,
+    meta: &Meta,
+    refresh: Option<Duration>,
+) -> Value {
     let mut settings = json!({
         "number_of_shards": options.shards,
         "refresh_interval": interval(refresh),

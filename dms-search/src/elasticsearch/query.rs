@@ -185,8 +185,12 @@ mod tests {
     fn one_of_the_words_is_enough() {
         let query = bool_of("Annual x_y");
         let should = &query["must"][0]["bool"]["should"];
-        assert_eq!(should[0], json!({ "term": { "words.title": { "value": "annual", "boost": 3.0 } } }));
-        let phrase = json!({ "match_phrase": { "words.content": { "query": "x y", "boost": 1.0 } } });
+        assert_eq!(
+            should[0],
+            json!({ "term": { "words.title": { "value": "annual", "boost": 3.0 } } })
+        );
+        let phrase =
+            json!({ "match_phrase": { "words.content": { "query": "x y", "boost": 1.0 } } });
         assert_eq!(should[5], phrase);
         assert_eq!(query["must"][0]["bool"]["minimum_should_match"], 1);
         assert!(query.get("should").is_none() && query.get("must_not").is_none());

@@ -170,7 +170,8 @@ impl ElasticsearchIndex {
             .map(|hit| &hit.document)
             .filter(|document| has_text(document))
             .take_while(|document| {
-                let bytes = document.content_size.min(FragmentLimits::default().scan_bytes_max as u64);
+                let bytes =
+                    document.content_size.min(FragmentLimits::default().scan_bytes_max as u64);
                 let fits = bytes <= bytes_left;
                 bytes_left = bytes_left.saturating_sub(bytes);
                 fits
@@ -194,9 +195,10 @@ impl ElasticsearchIndex {
         let client = &self.shared.client;
         let fetched: Fetched<Content> =
             client.json(Class::Search, Method::POST, &path, payload).await?;
-        let texts = fetched.all()?.into_iter().filter_map(|document| {
-            document.source.map(|source| (document.id, source.content))
-        });
+        let texts = fetched
+            .all()?
+            .into_iter()
+            .filter_map(|document| document.source.map(|source| (document.id, source.content)));
         Ok(texts.collect())
     }
 

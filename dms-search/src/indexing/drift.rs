@@ -159,8 +159,9 @@ async fn run(
         let begun = Instant::now();
         verification.report.rows += part.rows.len() as u64;
         verification.report.entries += part.known.len() as u64;
-        verification.suspects.extend(part.differences().into_iter().map(|difference| {
-            Suspect { id: difference.id, expected: difference.row.map(IndexVersion::from) }
+        verification.suspects.extend(part.differences().into_iter().map(|difference| Suspect {
+            id: difference.id,
+            expected: difference.row.map(IndexVersion::from),
         }));
         if verification.suspects.len() >= options.suspects_max.max(1) {
             verification.confirm().await?;
@@ -233,7 +234,8 @@ impl Verification<'_> {
         {
             return Err(Error::unavailable("search", format!("documents can't be marked: {why}")));
         }
-        let is_done = |outcome: &&Outcome| matches!(outcome, Outcome::Applied | Outcome::AlreadyNewer);
+        let is_done =
+            |outcome: &&Outcome| matches!(outcome, Outcome::Applied | Outcome::AlreadyNewer);
         Ok(outcomes.iter().filter(is_done).count() as u64)
     }
 }

@@ -210,10 +210,7 @@ impl<'a> Build<'a> {
         Ok(Some(Self { staged, documents, beside, options, report: RebuildReport::default() }))
     }
 
-    async fn fill(
-        &mut self,
-        progress: &mut (dyn FnMut(RebuildProgress) + Send),
-    ) -> Result<Filled> {
+    async fn fill(&mut self, progress: &mut (dyn FnMut(RebuildProgress) + Send)) -> Result<Filled> {
         let index = self.staged.index();
         index.refresh().await?;
         fill(&*index, self.documents, &self.beside, self.options, &mut self.report, progress).await
@@ -223,7 +220,8 @@ impl<'a> Build<'a> {
     async fn begin_anew(&mut self, index: &dyn SearchIndex, sink: &IndexingSink) -> Result<()> {
         tracing::warn!("the index that was being built is ahead of the rows, beginning anew");
         self.staged.discard().await?;
-        let lost = || Error::unavailable("search", "the index can no longer be built beside itself");
+        let lost =
+            || Error::unavailable("search", "the index can no longer be built beside itself");
         self.staged = index.stage().await?.ok_or_else(lost)?;
         self.beside = sink.for_index(self.staged.index());
         self.report = RebuildReport { followed: self.report.followed, ..RebuildReport::default() };
@@ -232,10 +230,7 @@ impl<'a> Build<'a> {
 }
 
 /// Works while giving signs of life.
-async fn keeping<T>(
-    staged: &dyn StagedIndex,
-    work: impl Future<Output = Result<T>>,
-) -> Result<T> {
+async fn keeping<T>(staged: &dyn StagedIndex, work: impl Future<Output = Result<T>>) -> Result<T> {
     let keep = async {
         loop {
             sleep(KEEP_EVERY).await;
@@ -291,7 +286,10 @@ async fn fill(
 
 /// Whether one of these versions is really ahead of its row: the stream may only have been faster
 /// than the rows were read.
-async fn is_ahead(documents: &dyn DocumentRepository, mut known: Vec<IndexVersion>) -> Result<bool> {
+async fn is_ahead(
+    documents: &dyn DocumentRepository,
+    mut known: Vec<IndexVersion>,
+) -> Result<bool> {
     known.sort_unstable();
     let ids: Vec<_> = known.iter().map(|known| known.id).collect();
     let rows = rows_of(documents, &ids).await?;

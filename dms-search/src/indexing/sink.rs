@@ -6,9 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use dms_core::model::change::{Change, DocumentRow, Position, RowChange};
 use dms_core::model::search::IndexEntry;
-use dms_core::ports::{
-    BlobStore, ChangeSink, INDEX_MISSING, Outcome, SearchIndex, TextRepository,
-};
+use dms_core::ports::{BlobStore, ChangeSink, INDEX_MISSING, Outcome, SearchIndex, TextRepository};
 use dms_core::{DocumentId, Result};
 use tokio::sync::Notify;
 
