@@ -68,9 +68,9 @@ pub(super) async fn write(
     let newest = IndexEntry::newest_of_each(&entries);
     let mut outcomes: Vec<Outcome> = entries
         .iter()
-        .map(|entry| match entry.row.is_incomplete() {
-            true => Outcome::Skipped("incomplete"),
-            false => Outcome::AlreadyNewer,
+        .map(|entry| {
+            let is_incomplete = entry.row.is_incomplete();
+            if is_incomplete { Outcome::Skipped("incomplete") } else { Outcome::AlreadyNewer }
         })
         .collect();
     let count = newest.iter().filter(|is_newest| **is_newest).count();
@@ -214,6 +214,7 @@ fn outcome(item: ItemAnswer) -> Result<Outcome> {
     let refusal = item.error.unwrap_or_default();
     let concerns_index = refusal.is_block()
         || refusal.is_missing_index()
+        || refusal.is_unknown_field()
         || matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN);
     if concerns_index {
         return Err(of_refusal(status, refusal));
@@ -375,6 +376,7 @@ mod tests {
             (403, "cluster_block_exception", "index_blocked"),
             (429, "cluster_block_exception", "index_blocked"),
             (403, "security_exception", "unavailable"),
+            (400, "strict_dynamic_mapping_exception", "index_laid_out_otherwise"),
         ] {
             let error = read(json!([item(201, ""), item(status, name)])).unwrap_err();
             assert!(error.is_retryable(), "{name}");

@@ -3,13 +3,16 @@
 use std::error::Error as StdError;
 use std::fmt;
 
-use dms_core::ports::index_missing;
-use dms_core::{Error, ErrorKind};
+use dms_core::Error;
+use dms_core::ports::{INDEX_MISSING, index_missing};
 use reqwest::StatusCode;
 use serde::Deserialize;
 
 use super::DEPENDENCY;
 use super::client::Answer;
+
+/// Code of errors of an index that is laid out otherwise than it was.
+const OTHER_LAYOUT: &str = "index_laid_out_otherwise";
 
 /// Why Elasticsearch refused something, in its own words: the cause of errors.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
@@ -27,6 +30,13 @@ impl Refusal {
     /// Whether the index takes no writes for now: the disk is nearly full, or somebody set it so.
     pub(super) fn is_block(&self) -> bool {
         self.name == "cluster_block_exception"
+    }
+
+    /// Whether the index lacks a field. Every document has the same ones, so it is not about one of
+    /// them: the index was replaced by one that another program made.
+    pub(super) fn is_unknown_field(&self) -> bool {
+        self.name == "strict_dynamic_mapping_exception"
+            || self.caused_by.as_ref().is_some_and(|cause| cause.is_unknown_field())
     }
 
     /// Whether there is no index, or no alias of the name.
@@ -74,6 +84,11 @@ pub(super) fn of_refusal(status: StatusCode, refusal: Refusal) -> Error {
             .with_code("index_blocked")
             .with_source(refusal);
     }
+    if refusal.is_unknown_field() {
+        return Error::unavailable(DEPENDENCY, "the search index is laid out otherwise")
+            .with_code(OTHER_LAYOUT)
+            .with_source(refusal);
+    }
     let unavailable = |message| Error::unavailable(DEPENDENCY, message);
     let error = match status {
         StatusCode::TOO_MANY_REQUESTS => unavailable("the search index is overloaded"),
@@ -114,7 +129,7 @@ pub(super) fn unreadable(why: &'static str) -> Error {
     Error::unavailable(DEPENDENCY, format!("answer of the search index {why}"))
 }
 
-/// Whether an error is that of a missing index.
-pub(super) fn is_missing(error: &Error) -> bool {
-    error.kind() == ErrorKind::Unavailable && error.code() == dms_core::ports::INDEX_MISSING
+/// Whether what is known of the index is no longer so.
+pub(super) fn is_about_layout(error: &Error) -> bool {
+    matches!(error.code(), INDEX_MISSING | OTHER_LAYOUT)
 }

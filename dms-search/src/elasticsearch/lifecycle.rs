@@ -3,6 +3,7 @@
 //! ```text
 //! documents          alias of the index that serves
 //! documents-staged   alias of the one that is being built
+//! documents-outdated alias of the one that serves, too, if an older program laid it out
 //! documents-vN       the indexes; which of them is which is said by the aliases alone
 //! ```
 //!
@@ -72,6 +73,16 @@ impl Lifecycle<'_> {
     /// The name of the alias of what is being built.
     pub(super) fn staged_alias(&self) -> String {
         format!("{}-staged", self.options.alias)
+    }
+
+    /// The name of the alias of a live index that an older program made.
+    pub(super) fn outdated_alias(&self) -> String {
+        format!("{}-outdated", self.options.alias)
+    }
+
+    /// Gives an index one more alias.
+    pub(super) async fn add_alias(&self, name: &str, alias: &str) -> Result<()> {
+        self.change_aliases(vec![json!({ "add": { "index": name, "alias": alias } })]).await
     }
 
     /// The name and mapping of the index behind an alias; none if there is none.

@@ -37,7 +37,7 @@ use uuid::Uuid;
 
 use self::client::{Class, Client, Payload};
 use self::lifecycle::Lifecycle;
-use self::mapping::{MAPPING, Mapping};
+use self::mapping::MAPPING;
 pub use self::options::{ElasticsearchOptions, RefreshPolicy};
 use self::staging::Staged;
 
@@ -72,18 +72,12 @@ impl Shared {
     }
 }
 
-/// What is known of how the present index is laid out.
+/// How the present index is written to.
 #[derive(Debug, Clone)]
 struct Layout {
+    alias: String,
     /// Its fields, unless it has all that are sent.
     fields: Option<Arc<HashSet<String>>>,
-}
-
-impl Layout {
-    fn of(mapping: &Mapping) -> Self {
-        let is_current = mapping.meta().is_some_and(|meta| meta.mapping == MAPPING);
-        Self { fields: (!is_current).then(|| Arc::new(mapping.fields())) }
-    }
 }
 
 impl ElasticsearchIndex {
@@ -115,27 +109,39 @@ impl ElasticsearchIndex {
     }
 
     /// How the index is laid out; asked for once.
+    ///
+    /// One of another layout is written to through an alias of its own, which goes with it: what
+    /// lacks fields can't get into the index that takes its place.
     async fn layout(&self) -> Result<Layout> {
         let known = self.layout.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(layout) = known {
             return Ok(layout);
         }
-        let found = self.shared.lifecycle().mapping(&self.alias).await?;
-        let layout = found.map(|(_, mapping)| Layout::of(&mapping)).ok_or_else(index_missing)?;
+        let lifecycle = self.shared.lifecycle();
+        let (name, mapping) = lifecycle.mapping(&self.alias).await?.ok_or_else(index_missing)?;
+        let is_current = mapping.meta().is_some_and(|meta| meta.mapping == MAPPING);
+        let layout = if is_current {
+            Layout { alias: self.alias.clone(), fields: None }
+        } else {
+            let alias = lifecycle.outdated_alias();
+            lifecycle.add_alias(&name, &alias).await?;
+            Layout { alias, fields: Some(Arc::new(mapping.fields())) }
+        };
         *self.layout.lock().unwrap_or_else(PoisonError::into_inner) = Some(layout.clone());
         Ok(layout)
     }
 
     async fn put(&self, entries: Vec<IndexEntry>) -> Result<Vec<Outcome>> {
         let options = &self.shared.options;
+        let layout = self.layout().await?;
         let writing = bulk::Writing {
-            alias: self.alias.clone(),
+            alias: layout.alias,
             refresh: match options.refresh {
                 RefreshPolicy::Interval => "false",
                 RefreshPolicy::WaitFor => "wait_for",
                 RefreshPolicy::Immediate => "true",
             },
-            fields: self.layout().await?.fields,
+            fields: layout.fields,
             bytes_max: options.bulk_bytes_max,
             parts_max: options.writes_max,
         };
@@ -182,7 +188,7 @@ impl SearchIndex for ElasticsearchIndex {
             Ok(outcomes)
         };
         let result: Result<_> = written.await;
-        if result.as_ref().is_err_and(error::is_missing) {
+        if result.as_ref().is_err_and(error::is_about_layout) {
             self.forget_layout();
         }
         result
@@ -196,8 +202,7 @@ impl SearchIndex for ElasticsearchIndex {
     async fn progress(&self) -> Result<IndexProgress> {
         let found = self.shared.lifecycle().mapping(&self.alias).await?;
         let meta = found.as_ref().and_then(|(_, mapping)| mapping.meta());
-        let layout = found.as_ref().map(|(_, mapping)| Layout::of(mapping));
-        *self.layout.lock().unwrap_or_else(PoisonError::into_inner) = layout;
+        self.forget_layout();
         Ok(match meta {
             None => IndexProgress::New,
             Some(meta) if !meta.built => IndexProgress::New,

@@ -249,13 +249,14 @@ fn confirmed(
 ) -> Option<DriftKind> {
     let kind = compare(row, known)?;
     match (kind, expected) {
-        (DriftKind::Missing, Some(_)) => Some(kind),
         (DriftKind::Stale, Some(expected)) => {
             known.is_none_or(|known| known.version < expected.version).then_some(kind)
         }
         // There was no row before, so one that is new may be on its way; and the other way round.
         (DriftKind::Missing | DriftKind::Stale, None) | (DriftKind::Extra, Some(_)) => None,
-        (DriftKind::Extra, None) | (DriftKind::Ahead, _) => Some(kind),
+        (DriftKind::Missing, Some(_)) | (DriftKind::Extra, None) | (DriftKind::Ahead, _) => {
+            Some(kind)
+        }
     }
 }
 

@@ -69,9 +69,12 @@ async fn only_what_is_to_be_tried_again_goes_again() {
         let mut tries = seen.lock().unwrap();
         tries.push(asked.ids());
         let is_first = tries.len() == 1;
-        let of = |(at, id): (usize, &String)| match is_first && at % 2 == 0 {
-            true => item(id, 429, "es_rejected_execution_exception"),
-            false => item(id, 201, ""),
+        let of = |(at, id): (usize, &String)| {
+            if is_first && at % 2 == 0 {
+                item(id, 429, "es_rejected_execution_exception")
+            } else {
+                item(id, 201, "")
+            }
         };
         items(&asked.ids().iter().enumerate().map(of).collect::<Vec<_>>())
     })

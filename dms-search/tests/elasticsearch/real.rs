@@ -208,10 +208,20 @@ async fn an_older_mapping_is_written_to_as_it_is_and_replaced() {
     rebuild_beside(&*index, &documents, &sink, &source, RebuildOptions::default(), &mut |_| ())
         .await
         .unwrap();
-    assert_eq!(index.progress().await.unwrap(), IndexProgress::Built);
+    let (other, _) = open(&options);
+    assert_eq!(other.progress().await.unwrap(), IndexProgress::Built);
     let left = indexes(&options.alias).await;
     assert_eq!(left, [(format!("{}-v4", options.alias), vec![options.alias.clone()])]);
     assert_eq!(find(&*index, "text").await.len(), 5);
+    // Who wrote to the old one finds the way to the new one, and leaves nothing out there.
+    create(&database, "late", "text").await;
+    let late = database.changes().last().cloned().unwrap();
+    let lost = sink.apply(std::slice::from_ref(&late), &Position::new("6")).await.unwrap_err();
+    assert!(lost.is_retryable());
+    let outcomes = sink.apply(&[late], &Position::new("6")).await.unwrap();
+    assert_eq!(outcomes, [Outcome::Applied]);
+    index.refresh().await.unwrap();
+    assert_eq!(find(&*index, "late").await, ["late"]);
     cleanup.remove().await;
 }
 

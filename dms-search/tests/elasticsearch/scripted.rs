@@ -79,10 +79,8 @@ impl Server {
 async fn serve(mut stream: TcpStream, script: Script, seen: Arc<Mutex<Vec<Asked>>>) {
     while let Some(asked) = read(&mut stream).await {
         seen.lock().unwrap().push(asked.clone());
-        let reply = match asked.path.ends_with("/_mapping") {
-            true => Reply::Json(200, mapping()),
-            false => script(&asked),
-        };
+        let is_mapping = asked.path.ends_with("/_mapping");
+        let reply = if is_mapping { Reply::Json(200, mapping()) } else { script(&asked) };
         match reply {
             Reply::Json(status, body) => {
                 let body = body.to_string();

@@ -395,5 +395,5 @@ fn stray(damage: &Damage) -> Option<IndexEntry> {
 /// Schedules of each kind.
 fn cases() -> u32 {
     let asked = std::env::var("DMS_TEST_SCHEDULES").ok().and_then(|count| count.parse().ok());
-    asked.unwrap_or(300)
+    asked.unwrap_or(200)
 }

@@ -87,9 +87,8 @@ impl<I: SearchIndex + ?Sized> SearchIndex for Unruly<I> {
         entries.retain(|_| !refusals.next().copied().unwrap_or_default());
         let up_to = up_to.filter(|_| !refused.contains(&true));
         let mut written = self.inner.write(entries, up_to).await?.into_iter();
-        let outcomes = refused.into_iter().map(|refused| match refused {
-            true => Outcome::Retry("just so".to_owned()),
-            false => written.next().unwrap(),
+        let outcomes = refused.into_iter().map(|refused| {
+            if refused { Outcome::Retry("just so".to_owned()) } else { written.next().unwrap() }
         });
         let outcomes = outcomes.collect();
         // The answer may be lost.

@@ -16,7 +16,7 @@ pub(super) async fn a_staged_index_takes_the_place_of_the_live_one(index: &dyn S
     let building = staged.index();
     let refused = index.stage().await.err().map(|error| error.code());
     assert_eq!(refused, Some(REBUILD_RUNNING), "{step}: one builds at a time");
-    let newer = next(&live, |row| row.title = "newer".to_owned());
+    let newer = next(&live, |row| row.title = "newer".into());
     let deleted = next(&gone, |row| row.deleted = true);
     let outcomes = write(&*building, vec![entry(&live, "text"), entry(&deleted, "")], step).await;
     assert_eq!(outcomes, [Outcome::Applied, Outcome::Applied], "{step}: it is empty at first");
