@@ -2,13 +2,14 @@
 
 mod finding;
 mod keeping;
+mod staging;
 
 use time::Duration;
 use time::macros::datetime;
 
-use crate::model::change::{DocumentRow, Position};
+use crate::model::change::DocumentRow;
 use crate::model::search::{AggregationQuery, IndexEntry, SearchQuery, SearchResults};
-use crate::ports::{Outcome, SearchIndex};
+use crate::ports::{IndexProgress, Outcome, SearchIndex};
 use crate::{DocumentId, DocumentStatus, Sha256};
 
 /// Runs every step. The index is emptied, more than once.
@@ -35,7 +36,10 @@ pub async fn suite(index: &dyn SearchIndex) {
     keeping::incomplete_rows_are_skipped(index).await;
     keeping::replay_and_reordering_give_the_same_index(index).await;
     keeping::the_position_moves_with_the_entries(index).await;
+    keeping::versions_come_in_order_of_id(index).await;
     keeping::clearing_removes_everything(index).await;
+    staging::a_staged_index_takes_the_place_of_the_live_one(index).await;
+    staging::what_is_staged_is_gone_on_with(index).await;
 }
 
 /// A row of version 1 with a new id.
@@ -78,7 +82,10 @@ async fn start(index: &dyn SearchIndex, entries: Vec<IndexEntry>, step: &str) {
 }
 
 async fn write(index: &dyn SearchIndex, entries: Vec<IndexEntry>, step: &str) -> Vec<Outcome> {
-    index.write(entries, None).await.unwrap_or_else(|e| panic!("{step}: write: {e:?}"))
+    let outcomes =
+        index.write(entries, None).await.unwrap_or_else(|e| panic!("{step}: write: {e:?}"));
+    index.refresh().await.unwrap_or_else(|e| panic!("{step}: refresh: {e:?}"));
+    outcomes
 }
 
 fn query(text: &str) -> SearchQuery {
@@ -117,6 +124,6 @@ async fn count(index: &dyn SearchIndex, step: &str) -> u64 {
     index.count().await.unwrap_or_else(|e| panic!("{step}: count: {e:?}"))
 }
 
-async fn position(index: &dyn SearchIndex, step: &str) -> Option<Position> {
-    index.position().await.unwrap_or_else(|e| panic!("{step}: position: {e:?}"))
+async fn progress(index: &dyn SearchIndex, step: &str) -> IndexProgress {
+    index.progress().await.unwrap_or_else(|e| panic!("{step}: progress: {e:?}"))
 }

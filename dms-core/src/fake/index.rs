@@ -1,8 +1,9 @@
 //! A search index in memory.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 
@@ -10,25 +11,39 @@ use crate::model::DocumentId;
 use crate::model::change::{DocumentRow, Position};
 use crate::model::highlight::{FragmentLimits, Highlighter};
 use crate::model::search::{
-    AggregationField, AggregationQuery, Bucket, Highlights, IndexEntry, SearchFilter, SearchHit,
-    SearchQuery, SearchResults,
+    AggregationField, AggregationQuery, Bucket, Highlights, IndexEntry, IndexVersion, SearchFilter,
+    SearchHit, SearchQuery, SearchResults,
 };
 use crate::model::text_query::{Phrase, TextQuery};
 use crate::model::words::normalized;
-use crate::ports::{Outcome, SearchIndex};
+use crate::ports::{IndexProgress, Outcome, SearchIndex, StagedIndex, rebuild_running};
 use crate::{Error, Result, validate};
 
 /// A search index in memory, by the same rules as the real ones. A search looks at every document.
+///
+/// It can be built beside itself: what is staged is kept when its [`StagedIndex`] is dropped, and
+/// gone on with.
 #[derive(Debug, Default)]
 pub struct InMemorySearchIndex {
-    state: Mutex<State>,
-    unavailable: AtomicBool,
+    state: Arc<Mutex<State>>,
+    unavailable: Arc<AtomicBool>,
+    /// What is built beside it, and whether somebody builds.
+    staged: Mutex<Option<Arc<Staged>>>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     entries: BTreeMap<DocumentId, Indexed>,
     position: Option<Position>,
+}
+
+/// What is built beside an index. Somebody is building while there is another handle to it.
+#[derive(Debug)]
+struct Staged {
+    live: Arc<Mutex<State>>,
+    index: Arc<InMemorySearchIndex>,
+    /// It is promoted or discarded.
+    is_over: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -97,7 +112,8 @@ impl InMemorySearchIndex {
         Self::default()
     }
 
-    /// While false, every call fails with `Unavailable` and has no effect.
+    /// While false, every call fails with `Unavailable` and has no effect; those to what is staged
+    /// too.
     pub fn set_available(&self, available: bool) {
         self.unavailable.store(!available, Ordering::Relaxed);
     }
@@ -198,8 +214,39 @@ impl SearchIndex for InMemorySearchIndex {
         Ok(outcomes)
     }
 
-    async fn position(&self) -> Result<Option<Position>> {
-        Ok(self.state()?.position.clone())
+    async fn refresh(&self) -> Result<()> {
+        self.state().map(drop)
+    }
+
+    async fn progress(&self) -> Result<IndexProgress> {
+        Ok(self.state()?.position.clone().map_or(IndexProgress::New, IndexProgress::At))
+    }
+
+    async fn versions(&self, after: Option<DocumentId>, limit: u32) -> Result<Vec<IndexVersion>> {
+        let after = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let state = self.state()?;
+        let entries = state.entries.range((after, Bound::Unbounded)).take(limit as usize);
+        Ok(entries.map(|(_, indexed)| (&indexed.entry.row).into()).collect())
+    }
+
+    async fn versions_of(&self, ids: &[DocumentId]) -> Result<Vec<IndexVersion>> {
+        let state = self.state()?;
+        let known = ids.iter().filter_map(|id| state.entries.get(id));
+        Ok(known.map(|indexed| (&indexed.entry.row).into()).collect())
+    }
+
+    async fn stage(&self) -> Result<Option<Arc<dyn StagedIndex>>> {
+        drop(self.state()?);
+        let mut staged = self.staged.lock().unwrap_or_else(PoisonError::into_inner);
+        let begun = staged.take().filter(|begun| !begun.is_over.load(Ordering::Relaxed));
+        let begun = begun.unwrap_or_else(|| {
+            let index = Self { unavailable: Arc::clone(&self.unavailable), ..Self::default() };
+            let live = Arc::clone(&self.state);
+            Arc::new(Staged { live, index: Arc::new(index), is_over: AtomicBool::new(false) })
+        });
+        let is_free = Arc::strong_count(&begun) == 1;
+        *staged = Some(Arc::clone(&begun));
+        if is_free { Ok(Some(begun)) } else { Err(rebuild_running()) }
     }
 
     async fn clear(&self) -> Result<()> {
@@ -214,6 +261,31 @@ impl SearchIndex for InMemorySearchIndex {
 
     async fn check(&self) -> Result<()> {
         self.state().map(drop)
+    }
+}
+
+#[async_trait]
+impl StagedIndex for Staged {
+    fn index(&self) -> Arc<dyn SearchIndex> {
+        Arc::clone(&self.index) as Arc<dyn SearchIndex>
+    }
+
+    async fn keep(&self) -> Result<()> {
+        self.index.state().map(drop)
+    }
+
+    async fn promote(&self, up_to: Position) -> Result<()> {
+        let mut built = std::mem::take(&mut *self.index.state()?);
+        built.position = Some(up_to);
+        *self.live.lock().unwrap_or_else(PoisonError::into_inner) = built;
+        self.is_over.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    async fn discard(&self) -> Result<()> {
+        *self.index.state()? = State::default();
+        self.is_over.store(true, Ordering::Relaxed);
+        Ok(())
     }
 }
 

@@ -177,3 +177,20 @@ impl IndexEntry {
             .collect()
     }
 }
+
+/// Which version an index has of a document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct IndexVersion {
+    /// The document.
+    pub id: DocumentId,
+    /// The version.
+    pub version: i32,
+    /// Whether it is there only as the mark of a deleted document.
+    pub deleted: bool,
+}
+
+impl From<&DocumentRow> for IndexVersion {
+    fn from(row: &DocumentRow) -> Self {
+        Self { id: row.id, version: row.version, deleted: row.deleted }
+    }
+}

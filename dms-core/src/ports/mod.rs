@@ -15,7 +15,10 @@ pub use blobs::{BlobContent, BlobInfo, BlobStore, ByteStream, check_blob_key};
 pub use cache::{
     DocumentCache, DocumentLoader, StoreId, View, ViewCounter, ViewCounterExt, Viewed,
 };
-pub use index::SearchIndex;
+pub use index::{
+    INDEX_MISSING, IndexProgress, REBUILD_RUNNING, SearchIndex, StagedIndex, index_missing,
+    rebuild_running,
+};
 pub use outside::{Clock, DocumentClient, SystemClock, TokenVerifier};
 pub use repositories::{
     DocumentRepository, IdempotencyKey, IdempotencyRecord, IdempotencyRepository, Reservation,
@@ -30,7 +33,7 @@ pub use stream::{
 pub use self::{
     blobs::MockBlobStore,
     cache::{MockDocumentCache, MockViewCounter},
-    index::MockSearchIndex,
+    index::{MockSearchIndex, MockStagedIndex},
     outside::{MockClock, MockDocumentClient, MockTokenVerifier},
     repositories::{
         MockDocumentRepository, MockIdempotencyRepository, MockSignatureRepository,

@@ -1,9 +1,19 @@
-//! What keeps an index up to date with the rows: the sink that follows the change stream, and the
-//! rebuild.
+//! What keeps an index equal to the rows: the sink that follows the change stream, the rebuild, and
+//! the check that nothing differs.
 
+mod drift;
+mod follow;
+mod persist;
 mod rebuild;
 mod sink;
 mod texts;
+mod walk;
 
-pub use self::rebuild::{RebuildOptions, RebuildProgress, RebuildReport, needs_rebuild, rebuild};
+pub use self::drift::{
+    Drift, DriftReport, DriftWatch, DriftWatchOptions, VerifyOptions, repair, verify,
+};
+pub use self::rebuild::{
+    RebuildOptions, RebuildProgress, RebuildReport, needs_rebuild, rebuild, rebuild_beside,
+};
 pub use self::sink::{IndexingOptions, IndexingSink};
+pub use self::walk::DriftKind;

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use dms_core::model::change::{Change, DocumentRow, Position, RowChange};
 use dms_core::model::search::IndexEntry;
-use dms_core::ports::{BlobStore, ChangeSink, Outcome, SearchIndex, TextRepository};
+use dms_core::ports::{BlobStore, ChangeSink, INDEX_MISSING, Outcome, SearchIndex, TextRepository};
 use dms_core::{DocumentId, Result};
+use tokio::sync::Notify;
 
 use super::texts::{self, Text, texts_of};
 
@@ -45,11 +46,14 @@ impl Default for IndexingOptions {
 ///   at all. While the content can't be reached, its change is to be tried again, and the index
 ///   doesn't take over the position.
 /// - Of several versions of a document in a batch only the newest reaches the index.
+#[derive(Clone)]
 pub struct IndexingSink {
     index: Arc<dyn SearchIndex>,
     texts: Arc<dyn TextRepository>,
     blobs: Arc<dyn BlobStore>,
     options: IndexingOptions,
+    /// Told when a write finds no index.
+    missing: Arc<Notify>,
 }
 
 impl IndexingSink {
@@ -60,7 +64,37 @@ impl IndexingSink {
         blobs: Arc<dyn BlobStore>,
         options: IndexingOptions,
     ) -> Self {
-        Self { index, texts, blobs, options }
+        Self { index, texts, blobs, options, missing: Arc::default() }
+    }
+
+    /// The same for another index.
+    #[must_use]
+    pub fn for_index(&self, index: Arc<dyn SearchIndex>) -> Self {
+        Self { index, missing: Arc::default(), ..self.clone() }
+    }
+
+    /// Waits until a change met no index and there is still none: it was deleted, and must be built
+    /// from the rows. Until then changes fail in a way that can be retried. For one waiter at a
+    /// time; dropping the future loses nothing.
+    pub async fn index_lost(&self) {
+        loop {
+            self.missing.notified().await;
+            if self.index.progress().await.is_ok_and(|progress| progress.needs_rebuild()) {
+                return;
+            }
+        }
+    }
+
+    async fn write(
+        &self,
+        entries: Vec<IndexEntry>,
+        up_to: Option<Position>,
+    ) -> Result<Vec<Outcome>> {
+        let written = self.index.write(entries, up_to).await;
+        if written.as_ref().is_err_and(|error| error.code() == INDEX_MISSING) {
+            self.missing.notify_one();
+        }
+        written
     }
 
     /// Indexes rows of different documents, in parts of bounded size; answers for each, in order.
@@ -82,7 +116,7 @@ impl IndexingSink {
             let written = if entries.is_empty() && position.is_none() {
                 Vec::new()
             } else {
-                self.index.write(entries, position).await?
+                self.write(entries, position).await?
             };
             let mut written = written.into_iter();
             outcomes.extend((0..part.len()).map(|at| {
@@ -152,7 +186,7 @@ impl ChangeSink for IndexingSink {
 
 /// What to do about each change before anything is read: an answer for each, and which rows are to
 /// be indexed, whose answers will take those places.
-fn choose(changes: &[Change]) -> (Vec<Outcome>, Vec<(usize, DocumentRow)>) {
+pub(super) fn choose(changes: &[Change]) -> (Vec<Outcome>, Vec<(usize, DocumentRow)>) {
     let mut newest: HashMap<DocumentId, (usize, DocumentRow)> = HashMap::new();
     let outcomes = changes
         .iter()

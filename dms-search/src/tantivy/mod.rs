@@ -18,6 +18,7 @@ mod query;
 mod reading;
 mod schema;
 mod tokenizer;
+mod versions;
 mod writing;
 
 use std::path::{Path, PathBuf};
@@ -27,9 +28,11 @@ use std::time::{Duration, Instant};
 use ::tantivy::{Index, IndexReader};
 use async_trait::async_trait;
 use dms_core::model::change::Position;
-use dms_core::model::search::{AggregationQuery, Bucket, IndexEntry, SearchQuery, SearchResults};
-use dms_core::ports::{Outcome, SearchIndex};
-use dms_core::{Error, Result, validate};
+use dms_core::model::search::{
+    AggregationQuery, Bucket, IndexEntry, IndexVersion, SearchQuery, SearchResults,
+};
+use dms_core::ports::{IndexProgress, Outcome, SearchIndex, StagedIndex};
+use dms_core::{DocumentId, Error, Result, validate};
 use tokio::sync::Semaphore;
 
 use self::schema::Fields;
@@ -104,7 +107,7 @@ impl Shared {
 
 impl TantivyIndex {
     /// Opens the index in `dir`, or makes one. If what is there can't be used, it is removed, said
-    /// so in a warning, and [`position`](SearchIndex::position) is then none. Blocks for as long as
+    /// so in a warning, and [`progress`](SearchIndex::progress) is then `New`. Blocks for as long as
     /// it takes to read the files once.
     ///
     /// # Errors
@@ -197,8 +200,28 @@ impl SearchIndex for TantivyIndex {
         self.change(move |shared, writing| shared.write(writing, &entries, up_to)).await
     }
 
-    async fn position(&self) -> Result<Option<Position>> {
-        Ok(self.shared.position())
+    /// Every write is visible when it returns.
+    async fn refresh(&self) -> Result<()> {
+        Ok(())
+    }
+
+    async fn progress(&self) -> Result<IndexProgress> {
+        Ok(self.shared.position().map_or(IndexProgress::New, IndexProgress::At))
+    }
+
+    async fn versions(&self, after: Option<DocumentId>, limit: u32) -> Result<Vec<IndexVersion>> {
+        self.read(move |shared, _| shared.versions(after, limit)).await
+    }
+
+    async fn versions_of(&self, ids: &[DocumentId]) -> Result<Vec<IndexVersion>> {
+        let ids = ids.to_vec();
+        self.read(move |shared, _| shared.versions_of(&ids)).await
+    }
+
+    /// An index in a folder is built in its place: while that lasts, searches find what is there
+    /// so far.
+    async fn stage(&self) -> Result<Option<Arc<dyn StagedIndex>>> {
+        Ok(None)
     }
 
     async fn clear(&self) -> Result<()> {

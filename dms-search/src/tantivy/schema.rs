@@ -128,6 +128,11 @@ impl Fields {
         Term::from_field_bytes(self.id, id.as_bytes())
     }
 
+    /// The field of ids.
+    pub(super) fn id(&self) -> Field {
+        self.id
+    }
+
     /// Matches every document that isn't deleted.
     pub(super) fn live_term(&self) -> Term {
         Term::from_field_u64(self.live, 1)

@@ -8,12 +8,10 @@ use dms_core::model::change::Position;
 use dms_core::model::search::IndexEntry;
 use dms_core::ports::Outcome;
 use tantivy::indexer::{IndexWriterOptions, LogMergePolicy};
-use tantivy::schema::IndexRecordOption;
-use tantivy::{DocSet as _, IndexWriter, Searcher, TERMINATED};
-use uuid::Uuid;
+use tantivy::{IndexWriter, Searcher};
 
 use super::error::failed;
-use super::schema::{fingerprint, versions};
+use super::schema::fingerprint;
 use super::{MergesDue, Shared, folder};
 
 /// The least tantivy accepts; a larger batch becomes several segments of one commit.
@@ -191,37 +189,8 @@ impl Shared {
         searcher: &Searcher,
         entries: &[IndexEntry],
     ) -> Result<Vec<Option<i32>>> {
-        let ids: Vec<_> = entries.iter().map(|entry| entry.row.id.as_uuid()).collect();
-        let mut known = vec![None; ids.len()];
-        self.look_up(searcher, &ids, &mut known).map_err(failed("versions can't be read"))?;
-        Ok(known)
-    }
-
-    fn look_up(
-        &self,
-        searcher: &Searcher,
-        ids: &[Uuid],
-        known: &mut [Option<i32>],
-    ) -> tantivy::Result<()> {
-        for segment in searcher.segment_readers() {
-            let versions = versions(segment)?;
-            for (id, known) in ids.iter().zip(known.iter_mut()) {
-                let term = self.fields.id_term(*id);
-                let postings = segment
-                    .inverted_index(term.field())?
-                    .read_postings(&term, IndexRecordOption::Basic)?;
-                let Some(mut postings) = postings else { continue };
-                let mut document = postings.doc();
-                while document != TERMINATED {
-                    if !segment.is_deleted(document) {
-                        let version = versions.first(document).unwrap_or_default();
-                        let version = i32::try_from(version).unwrap_or(i32::MAX);
-                        *known = (*known).max(Some(version));
-                    }
-                    document = postings.advance();
-                }
-            }
-        }
-        Ok(())
+        let ids: Vec<_> = entries.iter().map(|entry| entry.row.id).collect();
+        let known = self.look_up(searcher, &ids).map_err(failed("versions can't be read"))?;
+        Ok(known.into_iter().map(|known| known.map(|known| known.version)).collect())
     }
 }

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use dms_cdc::{Runner, RunnerOptions, RunnerState, RunnerStatus};
-use dms_core::ports::{BlobStore, ChangeSink, ChangeSource, Clock, SearchIndex, StartAt};
+use dms_core::ports::{BlobStore, ChangeSink, ChangeSource, Clock, SearchIndex};
 use dms_core::use_cases::DocumentLimits;
 use dms_core::{ErrorChain, Result};
 use dms_search::{
@@ -99,8 +99,7 @@ impl Indexing {
                 let Some(report) = built.transpose()? else { return Ok(()) };
                 tracing::info!(rows = report.rows, "search index built");
             }
-            let start =
-                self.ports.index.position().await?.map_or(StartAt::Acknowledged, StartAt::After);
+            let start = self.ports.index.progress().await?.start();
             let runner = Runner::new(
                 Arc::clone(&self.ports.source),
                 vec![Arc::clone(&self.sink) as Arc<dyn ChangeSink>],

@@ -1,20 +1,20 @@
 //! What searches and counts answer.
 
 use super::{
-    count, counts, entry, next, position, query, row, search, sorted_titles, start, titles, write,
+    count, counts, entry, next, progress, query, row, search, sorted_titles, start, titles, write,
 };
 use crate::model::change::DocumentRow;
 use crate::model::search::{
     AggregationField, AggregationQuery, SearchFilter, SearchQuery, SearchResults,
 };
-use crate::ports::SearchIndex;
+use crate::ports::{IndexProgress, SearchIndex};
 use crate::{DocumentStatus, ErrorKind};
 
 pub(super) async fn a_new_index_has_nothing(index: &dyn SearchIndex) {
     let step = "a new index has nothing";
     start(index, Vec::new(), step).await;
     assert_eq!(count(index, step).await, 0, "{step}: count");
-    assert_eq!(position(index, step).await, None, "{step}: position");
+    assert_eq!(progress(index, step).await, IndexProgress::New, "{step}: progress");
     let everything = search(index, &SearchQuery::default(), step).await;
     assert_eq!(everything, SearchResults::default(), "{step}: without text");
     assert!(titles(index, "anything", step).await.is_empty(), "{step}: with text");

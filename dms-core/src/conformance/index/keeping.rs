@@ -1,12 +1,12 @@
 //! What of all that is written stays.
 
-use super::{count, counts, entry, next, position, row, search, start, titles, write};
+use super::{count, counts, entry, next, progress, row, search, start, titles, write};
 use crate::model::change::{DocumentRow, Position};
 use crate::model::search::{
-    AggregationField, AggregationQuery, SearchFilter, SearchQuery, SearchResults,
+    AggregationField, AggregationQuery, IndexVersion, SearchFilter, SearchQuery, SearchResults,
 };
-use crate::ports::{Outcome, SearchIndex};
-use crate::{DocumentStatus, Sha256};
+use crate::ports::{IndexProgress, Outcome, SearchIndex};
+use crate::{DocumentId, DocumentStatus, Sha256};
 
 pub(super) async fn newer_versions_stay(index: &dyn SearchIndex) {
     let step = "newer versions stay";
@@ -146,18 +146,71 @@ pub(super) async fn the_position_moves_with_the_entries(index: &dyn SearchIndex)
     start(index, Vec::new(), step).await;
     let first = row("first", "ann");
     let entries = vec![entry(&first, "")];
+    write(index, vec![entry(&row("part", "ann"), "")], step).await;
+    assert_eq!(progress(index, step).await, IndexProgress::New, "{step}: none given, none there");
     let at = |text: &str| Some(Position::new(text));
     index.write(entries.clone(), at("p1")).await.unwrap_or_else(|e| panic!("{step}: {e:?}"));
-    assert_eq!(position(index, step).await, at("p1"), "{step}: with an entry");
+    expect_at(index, "p1", &format!("{step}: with an entry")).await;
     index.write(Vec::new(), at("p2")).await.unwrap_or_else(|e| panic!("{step}: {e:?}"));
-    assert_eq!(position(index, step).await, at("p2"), "{step}: without entries");
+    expect_at(index, "p2", &format!("{step}: without entries")).await;
     index.write(entries, at("p3")).await.unwrap_or_else(|e| panic!("{step}: {e:?}"));
-    assert_eq!(position(index, step).await, at("p3"), "{step}: with nothing new");
+    expect_at(index, "p3", &format!("{step}: with nothing new")).await;
     write(index, vec![entry(&row("second", "ann"), "")], step).await;
-    assert_eq!(position(index, step).await, at("p3"), "{step}: none given leaves it");
+    expect_at(index, "p3", &format!("{step}: none given leaves it")).await;
     let odd = "lsn \"0/16B3748\" {\\} \u{1F980}";
     index.write(Vec::new(), at(odd)).await.unwrap_or_else(|e| panic!("{step}: {e:?}"));
-    assert_eq!(position(index, step).await, at(odd), "{step}: any text");
+    expect_at(index, odd, &format!("{step}: any text")).await;
+}
+
+/// The index is at `position`, or built and none that keeps its position.
+pub(super) async fn expect_at(index: &dyn SearchIndex, position: &str, step: &str) {
+    let progress = progress(index, step).await;
+    let at = IndexProgress::At(Position::new(position));
+    assert!(progress == at || progress == IndexProgress::Built, "{step}: {progress:?}");
+}
+
+pub(super) async fn versions_come_in_order_of_id(index: &dyn SearchIndex) {
+    let step = "versions come in order of id";
+    let mut rows: Vec<_> = (0..25).map(|n| row(&format!("title {n}"), "ann")).collect();
+    // Written in several parts and not in order; some replaced, some deleted.
+    start(index, rows[10..].iter().map(|row| entry(row, "text")).collect(), step).await;
+    write(index, rows[..10].iter().rev().map(|row| entry(row, "text")).collect(), step).await;
+    for (at, row) in rows.iter_mut().enumerate().filter(|(at, _)| at % 3 == 0) {
+        *row = next(row, |row| row.deleted = at % 2 == 0);
+        row.version += 40;
+    }
+    let changed = rows.iter().step_by(3).map(|row| entry(row, "text")).collect();
+    write(index, changed, step).await;
+    rows.sort_by_key(|row| row.id);
+    let expected: Vec<IndexVersion> = rows.iter().map(IndexVersion::from).collect();
+    for limit in [1, 7, 25, 100] {
+        let mut seen: Vec<IndexVersion> = Vec::new();
+        loop {
+            let after = seen.last().map(|last| last.id);
+            let page = index.versions(after, limit).await;
+            let page = page.unwrap_or_else(|e| panic!("{step}: versions: {e:?}"));
+            assert!(page.len() <= limit as usize, "{step}: a page of {limit}");
+            let is_last = page.len() < limit as usize;
+            seen.extend(page);
+            if is_last {
+                break;
+            }
+        }
+        assert_eq!(seen, expected, "{step}: pages of {limit}");
+    }
+    let unknown = DocumentId::generate();
+    let ids = [rows[3].id, unknown, rows[4].id, rows[6].id];
+    let known = index.versions_of(&ids).await;
+    let mut known = known.unwrap_or_else(|e| panic!("{step}: versions of: {e:?}"));
+    known.sort();
+    assert_eq!(known, [expected[3], expected[4], expected[6]], "{step}: of some");
+    // What is written is seen before anything is refreshed.
+    let newer = next(&rows[4], |_| ());
+    let written = index.write(vec![entry(&newer, "text")], None).await;
+    assert_eq!(written.ok(), Some(vec![Outcome::Applied]), "{step}: written");
+    let known = index.versions_of(&[newer.id]).await;
+    assert_eq!(known.ok(), Some(vec![IndexVersion::from(&newer)]), "{step}: at once");
+    assert_eq!(index.versions_of(&[]).await.ok(), Some(Vec::new()), "{step}: of none");
 }
 
 pub(super) async fn clearing_removes_everything(index: &dyn SearchIndex) {
@@ -170,7 +223,7 @@ pub(super) async fn clearing_removes_everything(index: &dyn SearchIndex) {
         .await
         .unwrap_or_else(|e| panic!("{step}: {e:?}"));
     index.clear().await.unwrap_or_else(|e| panic!("{step}: clear: {e:?}"));
-    assert_eq!(position(index, step).await, None, "{step}: position");
+    assert_eq!(progress(index, step).await, IndexProgress::New, "{step}: progress");
     assert_eq!(count(index, step).await, 0, "{step}: count");
     assert!(titles(index, "live text", step).await.is_empty(), "{step}: search");
     let outcomes = write(index, entries, step).await;
