@@ -5,8 +5,6 @@
 FROM rust:1.95.0-bookworm AS tools
 RUN cargo install cargo-chef --version 0.1.78 --locked
 WORKDIR /src
-# Into the programs rather than beside them: the image has no zlib.
-ENV LIBZ_SYS_STATIC=1
 
 # What the dependencies are: changes only when they do, so the layer of compiled dependencies is kept.
 FROM tools AS plan

@@ -18,7 +18,7 @@ call() { # METHOD PATH [curl options...]: prints the status, the body goes to $a
 }
 
 give_up() {
-    echo "connector: $1 within $seconds s; Connect said:" >&2
+    echo "connector: $1; Connect said:" >&2
     cat "$answer" >&2
     echo >&2
     exit 1
@@ -29,8 +29,8 @@ in_time() { [ "$(date +%s)" -lt "$deadline" ]; }
 # 409 while the worker's group is being formed, 500 while Kafka isn't there.
 until status=$(call PUT "/connectors/$name/config" -H 'Content-Type: application/json' \
     --data-binary "@$json") && { [ "$status" = 200 ] || [ "$status" = 201 ]; }; do
-    [ "$status" != 400 ] || give_up 'refused, not accepted'
-    in_time || give_up 'not accepted'
+    [ "$status" != 400 ] || give_up refused
+    in_time || give_up "not accepted within $seconds s"
     sleep 1
 done
 
@@ -38,7 +38,7 @@ done
 # tables and the publication. A failed task stays so until it is restarted.
 running=0
 while [ "$running" -lt 3 ]; do
-    in_time || give_up 'not streaming'
+    in_time || give_up "not streaming within $seconds s"
     sleep 1
     call GET "/connectors/$name/status" > /dev/null
     task=$(sed -n 's/.*"tasks":\[{[^}]*"state":"\([A-Z_]*\)".*/\1/p' "$answer")

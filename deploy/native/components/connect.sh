@@ -22,11 +22,12 @@ start_connect() {
     export WORKER_BOOTSTRAP=127.0.0.1:$port_kafka
     export WORKER_LISTENERS=http://127.0.0.1:$port_connect
     export WORKER_HOST=127.0.0.1
-    export WORKER_PLUGINS=$CACHE/debezium-$DEBEZIUM_VERSION
+    cp "$DEPLOY/debezium/connect.properties" "$RUN/conf/connect.properties"
+    echo "plugin.path=$CACHE/debezium-$DEBEZIUM_VERSION" >> "$RUN/conf/connect.properties"
     launch connect java "${JAVA_OPTIONS[@]}" -Xms256m -Xmx512m -XX:+ExitOnOutOfMemoryError \
         -Dlog4j2.configurationFile="$NATIVE/java/log4j2-kafka.properties" \
         -cp "$KAFKA_HOME/lib/*" org.apache.kafka.connect.cli.ConnectDistributed \
-        "$DEPLOY/debezium/connect.properties"
+        "$RUN/conf/connect.properties"
 }
 
 # The port answers before the worker has joined its group; a listing of connectors comes after.
