@@ -18,7 +18,7 @@ const PUBLIC: [(&str, &str, &str); 16] = [
     ("PATCH", "/documents/{id}", "document-service"),
     ("DELETE", "/documents/{id}", "document-service"),
     ("GET", "/documents/{id}/content", "document-service"),
-    ("GET", "/documents/{id}/events", "websocket-service"),
+    ("GET", "/documents/{document_id}/events", "websocket-service"),
     ("GET", "/documents/{id}/signatures", "signature-service"),
     ("GET", "/documents/{id}/stats", "document-service"),
     ("GET", "/search", "search-service"),
@@ -37,7 +37,7 @@ const PAGE: [&str; 3] = ["/docs", "/docs/", "/docs/swagger-ui.css"];
 const PRIVATE: [&str; 4] = ["/auth/token", "/healthz", "/metrics", "/readyz"];
 
 /// Where the WebSocket and the event stream are.
-const LIVE: [&str; 2] = ["/ws/{document_id}", "/documents/{id}/events"];
+const LIVE: [&str; 2] = ["/ws/{document_id}", "/documents/{document_id}/events"];
 
 fn gateway() -> Value {
     yaml("deploy/kong/kong.yml")
