@@ -32,9 +32,12 @@ fn answer(name: &str, mut stream: TcpStream) {
     let upgrade = head.to_ascii_lowercase().contains("\r\nupgrade: websocket\r\n");
     let status = if upgrade { "101 Switching Protocols" } else { "200 OK" };
     let upgraded = if upgrade { "Upgrade: websocket\r\nConnection: Upgrade\r\n" } else { "" };
+    let body = if upgrade { "" } else { head.as_str() };
+    let length =
+        if upgrade { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
     let answer = format!(
-        "HTTP/1.1 {status}\r\n{upgraded}X-Service: {name}\r\nX-Request-Id: of-the-service\r\n\
-         Connection: close\r\n\r\n{head}"
+        "HTTP/1.1 {status}\r\n{upgraded}{length}X-Service: {name}\r\n\
+         X-Request-Id: of-the-service\r\n\r\n{body}"
     );
     // The proxy may have left.
     let _ = stream.write_all(answer.as_bytes());
