@@ -132,7 +132,7 @@ fn what_differs_from_place_to_place_is_given_in_each_place() {
         let here = object(&compose[service]["environment"]).contains_key(variable);
         here || texts(&compose[service]["command"]).concat().contains(&format!("export {variable}"))
     };
-    let named = regex::Regex::new(r"\$\{(?:env:)?([A-Z_]+)(:[^}]*)?\}").expect("a pattern");
+    let named = regex::Regex::new(r"\$\{(?:env:)?([A-Z_]+)\}").expect("a pattern");
     let mut seen = 0;
     for (file, service) in [
         ("debezium/connect.properties", "connect"),
@@ -144,12 +144,11 @@ fn what_differs_from_place_to_place_is_given_in_each_place() {
         let lines = content.lines().filter(|line| !line.starts_with('#'));
         for found in lines.flat_map(|line| named.captures_iter(line)) {
             let variable = &found[1];
-            let has_default = found.get(2).is_some();
-            assert!(has_default || given(service, variable), "{service}: {variable} of {file}");
+            assert!(given(service, variable), "{service}: {variable} of {file}");
             let native = component(service);
             let native =
                 native.contains(&format!("{variable}=")) || native.contains(" DOCS_PASSWORD\n");
-            assert!(has_default || native, "native {service}: {variable} of {file}");
+            assert!(native, "native {service}: {variable} of {file}");
             seen += 1;
         }
     }

@@ -55,7 +55,8 @@ start_elasticsearch() {
     # The disk of a machine that tests may be nearly full for reasons of its own.
     echo 'cluster.routing.allocation.disk.threshold_enabled: false' >> "$conf/elasticsearch.yml"
     launch elasticsearch env ES_DATA="$RUN/data/elasticsearch" ES_LOGS="$RUN/log" \
-        ES_HTTP_PORT="$port_elasticsearch" ES_TRANSPORT_PORT="$port_elasticsearch_transport" \
+        ES_HOST=127.0.0.1 ES_HTTP_PORT="$port_elasticsearch" \
+        ES_TRANSPORT_PORT="$port_elasticsearch_transport" \
         java -Xms1g -Xmx1g -XX:+UseG1GC -XX:-UsePerfData -XX:+ExitOnOutOfMemoryError \
         -Djava.awt.headless=true -Dfile.encoding=UTF-8 -Dlog4j2.formatMsgNoLookups=true \
         -Dlog4j.shutdownHookEnabled=false -Des.path.home="$ELASTICSEARCH_HOME" \
