@@ -236,9 +236,10 @@ fn the_start_goes_by_health_and_has_no_circle() {
     for (name, service) in &services {
         for (other, how) in object(&service["depends_on"]) {
             let target = services.get(&other).unwrap_or_else(|| panic!("{name} waits for {other}"));
-            let condition = match ONE_SHOTS.contains(&other.as_str()) {
-                true => "service_completed_successfully",
-                false => "service_healthy",
+            let condition = if ONE_SHOTS.contains(&other.as_str()) {
+                "service_completed_successfully"
+            } else {
+                "service_healthy"
             };
             assert_eq!(how["condition"], condition, "{name} waits for {other}");
             // Whichever profile starts one starts the other.

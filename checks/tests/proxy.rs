@@ -107,7 +107,7 @@ impl Proxy {
         let mut stream = TcpStream::connect(self.address).expect("a connection");
         let mut request = format!("{method} {path} HTTP/1.1\r\nHost: gateway.example\r\n");
         for (name, value) in headers {
-            request += &format!("{name}: {value}\r\n");
+            request.extend([*name, ": ", *value, "\r\n"]);
         }
         if !headers.iter().any(|(name, _)| *name == "Connection") {
             request += "Connection: close\r\n";

@@ -126,7 +126,7 @@ impl Router {
             .iter()
             .filter_map(|route| Some((route.rank(method, path)?, route)))
             .collect();
-        matches.sort_by(|one, other| other.0.cmp(&one.0));
+        matches.sort_by_key(|(rank, _)| std::cmp::Reverse(*rank));
         if let [(first, one), (second, other), ..] = matches[..] {
             assert_ne!(first, second, "{path}: {} or {}", one.name, other.name);
         }

@@ -27,9 +27,8 @@ impl Operation {
 
 /// A path with an id in place of each parameter.
 pub(crate) fn example(path: &str) -> String {
-    let filled = path.split('/').map(|part| match part.starts_with('{') {
-        true => "01900000-0000-7000-8000-000000000002",
-        false => part,
+    let filled = path.split('/').map(|part| {
+        if part.starts_with('{') { "01900000-0000-7000-8000-000000000002" } else { part }
     });
     filled.collect::<Vec<_>>().join("/")
 }
