@@ -188,10 +188,8 @@ impl SqliteDatabase {
         };
         let reads = pool.clone().max_connections(options.read_connections_max.max(1));
         let shared = Shared {
-            reads: unlocked(options.busy_timeout, || {
-                reads.clone().connect_with(reading.clone())
-            })
-            .await?,
+            reads: unlocked(options.busy_timeout, || reads.clone().connect_with(reading.clone()))
+                .await?,
             maintenance: pool.max_connections(1).connect_lazy_with(maintaining),
             writer: Writer::start(connection, writing, bounds),
             reservations: Reservations::default(),
