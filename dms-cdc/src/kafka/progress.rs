@@ -253,6 +253,10 @@ impl Shared {
             let Some(item) = state.buffer.pop_front() else { break };
             state.buffered_bytes = state.buffered_bytes.saturating_sub(item.size());
             if let Some(progress) = state.owned.get_mut(&item.place) {
+                // Nothing before it waits, and it has nothing to wait for.
+                if item.record.is_none() && progress.acknowledged >= progress.passed {
+                    progress.acknowledged = item.offset + 1;
+                }
                 progress.passed = item.offset + 1;
             }
             records.extend(item.record);
