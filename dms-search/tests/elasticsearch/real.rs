@@ -298,7 +298,7 @@ async fn the_index_is_swapped_under_writes_without_a_loss() {
                 let row = &rows[round * 7 % rows.len()];
                 round += 1;
                 let documents = database.documents();
-                if round % 11 == 0 {
+                if round.is_multiple_of(11) {
                     let _ = documents.delete(row.id, None).await;
                 } else {
                     let title = Some(format!("round {round}"));
