@@ -18,7 +18,7 @@ pub(crate) fn url() -> String {
 pub(crate) fn options() -> ElasticsearchOptions {
     ElasticsearchOptions {
         alias: format!("test-{}", uuid::Uuid::now_v7().simple()),
-        write_time_max: Duration::from_secs(60),
+        write_time_max: Duration::from_mins(1),
         search_time_max: Duration::from_secs(20),
         build_lease: Duration::from_millis(1_200),
         ..ElasticsearchOptions::new(url())

@@ -22,7 +22,7 @@ use crate::common::{DatabaseSource, create, expected, rows, sink, versions};
 use crate::unruly::{Dice, Unruly, crash_after};
 
 const REBUILD: RebuildOptions =
-    RebuildOptions { batch_rows_max: 3, patience: Duration::from_secs(60), lag_changes_max: 2 };
+    RebuildOptions { batch_rows_max: 3, patience: Duration::from_mins(1), lag_changes_max: 2 };
 
 const VERIFY: VerifyOptions = VerifyOptions {
     batch_rows_max: 3,
@@ -30,7 +30,7 @@ const VERIFY: VerifyOptions = VerifyOptions {
     confirm_after: Duration::from_secs(5),
     suspects_max: 4,
     examples_max: 100,
-    patience: Duration::from_secs(60),
+    patience: Duration::from_mins(1),
 };
 
 #[derive(Debug, Clone)]
@@ -304,7 +304,7 @@ proptest! {
             let world = World::new(&plan).await;
             let lost = plan.damages.iter().filter(|damage| matches!(damage, Damage::Lost)).count();
             let documents = world.database.documents();
-            let extra: Vec<_> = plan.damages.iter().filter_map(stray).collect();
+            let extra: Vec<_> = plan.damages.iter().copied().filter_map(stray).collect();
             world.live.write(extra.clone(), None).await.unwrap();
             let mend = until_done(&plan.crashes, || {
                 let (world, documents) = (&world, &documents);
@@ -369,7 +369,7 @@ proptest! {
 }
 
 /// What the index has behind everybody's back.
-fn stray(damage: &Damage) -> Option<IndexEntry> {
+fn stray(damage: Damage) -> Option<IndexEntry> {
     let deleted = match damage {
         Damage::Lost => return None,
         Damage::Extra => false,
