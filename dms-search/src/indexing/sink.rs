@@ -85,6 +85,29 @@ impl IndexingSink {
         }
     }
 
+    /// Applies changes apart from the stream, whose position in the index stays as it is; answers for
+    /// each, in order.
+    ///
+    /// # Errors
+    /// The whole batch failed and may be applied again if the error is retryable.
+    pub async fn replay(&self, changes: &[Change]) -> Result<Vec<Outcome>> {
+        self.apply_up_to(changes, None).await
+    }
+
+    async fn apply_up_to(
+        &self,
+        changes: &[Change],
+        up_to: Option<Position>,
+    ) -> Result<Vec<Outcome>> {
+        let (mut outcomes, chosen) = choose(changes);
+        let (places, rows): (Vec<usize>, Vec<DocumentRow>) = chosen.into_iter().unzip();
+        let written = self.index_rows(&rows, up_to).await?;
+        for (place, outcome) in places.into_iter().zip(written) {
+            outcomes[place] = outcome;
+        }
+        Ok(outcomes)
+    }
+
     async fn write(
         &self,
         entries: Vec<IndexEntry>,
@@ -174,13 +197,7 @@ impl ChangeSink for IndexingSink {
     }
 
     async fn apply(&self, changes: &[Change], up_to: &Position) -> Result<Vec<Outcome>> {
-        let (mut outcomes, chosen) = choose(changes);
-        let (places, rows): (Vec<usize>, Vec<DocumentRow>) = chosen.into_iter().unzip();
-        let written = self.index_rows(&rows, Some(up_to.clone())).await?;
-        for (place, outcome) in places.into_iter().zip(written) {
-            outcomes[place] = outcome;
-        }
-        Ok(outcomes)
+        self.apply_up_to(changes, Some(up_to.clone())).await
     }
 }
 

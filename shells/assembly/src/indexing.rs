@@ -4,13 +4,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use dms_cdc::{Runner, RunnerOptions, RunnerState, RunnerStatus};
-use dms_core::ports::{BlobStore, ChangeSink, ChangeSource, Clock, SearchIndex};
+use dms_core::model::change::{Change, Position};
+use dms_core::ports::{
+    BlobStore, ChangeSink, ChangeSource, Clock, DeadLetterRepository, Outcome, REBUILD_RUNNING,
+    SearchIndex, StartAt,
+};
 use dms_core::use_cases::DocumentLimits;
 use dms_core::{ErrorChain, Result};
 use dms_search::{
-    IndexingOptions, IndexingSink, RebuildOptions, RebuildProgress, needs_rebuild, rebuild,
+    DriftReport, DriftWatch, DriftWatchOptions, IndexingOptions, IndexingSink, RebuildOptions,
+    RebuildProgress, VerifyOptions, needs_rebuild, rebuild, rebuild_beside, repair, verify,
 };
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::backends::Repositories;
@@ -21,6 +27,12 @@ pub const INDEX_CONSUMER: &str = "search-index";
 /// Least time between two commits of the index. A commit costs two syncs of the disk, which writers
 /// need too; a lone change is committed at once.
 const LINGER: Duration = Duration::from_millis(50);
+
+/// How long to wait while another process builds the index.
+const REBUILD_PAUSE: Duration = Duration::from_secs(1);
+
+/// How often it is looked whether the drift check found something that only a rebuild helps.
+const AHEAD_PAUSE: Duration = Duration::from_secs(5);
 
 /// What the index is doing.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -54,6 +66,8 @@ pub struct Indexing {
     sink: Arc<IndexingSink>,
     clock: Arc<dyn Clock>,
     state: Mutex<State>,
+    /// Told when the index has what the database no longer has.
+    is_ahead: Notify,
 }
 
 enum State {
@@ -73,7 +87,7 @@ impl Indexing {
             Arc::clone(&ports.blobs),
             options,
         );
-        Self { ports, sink: Arc::new(sink), clock, state: Mutex::new(State::Starting) }
+        Self { ports, sink: Arc::new(sink), clock, state: Mutex::new(State::Starting), is_ahead: Notify::new() }
     }
 
     /// What the index is doing.
@@ -89,17 +103,36 @@ impl Indexing {
         *self.state.lock().unwrap_or_else(PoisonError::into_inner) = state;
     }
 
-    /// Follows the stream until it is told to stop; rebuilds first if the index has no position, and
-    /// again whenever the stream has lost it.
+    /// Follows the stream until it is told to stop; builds the index from the rows first if it isn't
+    /// there or laid out as an older program did it, and again whenever it is lost, or the stream no
+    /// longer has its position.
+    ///
+    /// # Errors
+    /// What a retry may mend.
     pub async fn follow(&self, stop: CancellationToken) -> Result<()> {
+        let mut is_lost = false;
         loop {
-            if needs_rebuild(&*self.ports.index).await? {
+            let start = if is_lost || needs_rebuild(&*self.ports.index).await? {
                 tracing::info!("building the search index from the database");
-                let built = stop.run_until_cancelled(self.rebuild(&mut |_| {})).await;
-                let Some(report) = built.transpose()? else { return Ok(()) };
-                tracing::info!(rows = report.rows, "search index built");
-            }
-            let start = self.ports.index.progress().await?.start();
+                match stop.run_until_cancelled(self.rebuild(&mut |_| {})).await {
+                    None => return Ok(()),
+                    Some(Ok((report, head))) => {
+                        tracing::info!(rows = report.rows, "search index built");
+                        is_lost = false;
+                        StartAt::After(head)
+                    }
+                    Some(Err(error)) if error.code() == REBUILD_RUNNING => {
+                        tracing::info!("somebody else builds the search index, waiting");
+                        if stop.run_until_cancelled(sleep(REBUILD_PAUSE)).await.is_none() {
+                            return Ok(());
+                        }
+                        continue;
+                    }
+                    Some(Err(error)) => return Err(error),
+                }
+            } else {
+                self.ports.index.progress().await?.start()
+            };
             let runner = Runner::new(
                 Arc::clone(&self.ports.source),
                 vec![Arc::clone(&self.sink) as Arc<dyn ChangeSink>],
@@ -108,37 +141,144 @@ impl Indexing {
                 RunnerOptions { linger: LINGER, start, ..RunnerOptions::new(INDEX_CONSUMER) },
             );
             self.set(State::Following(runner.status()));
-            match runner.run(stop.clone()).await {
+            let ran = tokio::select! {
+                ran = runner.run(stop.clone()) => ran,
+                // What was under way comes again: nothing of it was acknowledged.
+                () = self.sink.index_lost() => {
+                    tracing::error!("the search index is gone");
+                    continue;
+                }
+                () = self.is_ahead.notified() => {
+                    is_lost = true;
+                    continue;
+                }
+            };
+            match ran {
                 Ok(()) => return Ok(()),
                 Err(error) if error.code() == "position_lost" => {
                     tracing::error!(error = %ErrorChain(&error),
                         "the change stream no longer has the index's position");
-                    self.ports.index.clear().await?;
+                    is_lost = true;
                 }
                 Err(error) => return Err(error),
             }
         }
     }
 
-    /// Builds the index from the rows, whatever is in it.
-    pub async fn rebuild(
+    /// Compares the index with the rows again and again at a low rate, and mends what differs, until
+    /// it is told to stop.
+    pub async fn watch_drift(&self, stop: CancellationToken) {
+        let watched = async {
+            loop {
+                let watch = DriftWatch::new(
+                    Arc::clone(&self.ports.index),
+                    Arc::clone(&self.ports.repositories.documents),
+                    Arc::clone(&self.sink),
+                    DriftWatchOptions::default(),
+                );
+                let ahead = async {
+                    while !watch.last().is_some_and(|report| report.needs_rebuild()) {
+                        sleep(AHEAD_PAUSE).await;
+                    }
+                };
+                tokio::select! {
+                    never = watch.run() => match never {},
+                    () = ahead => {
+                        tracing::error!("the search index is ahead of the database, which must \
+                            have been restored from a backup");
+                        self.is_ahead.notify_one();
+                    }
+                }
+            }
+        };
+        stop.run_until_cancelled(watched).await;
+    }
+
+    /// Builds the index from the rows, whatever is in it; also gives where in the stream it continues.
+    async fn rebuild(
         &self,
         progress: &mut (dyn FnMut(RebuildProgress) + Send),
-    ) -> Result<RebuildProgress> {
+    ) -> Result<(RebuildProgress, Position)> {
         self.set(State::Rebuilding(RebuildProgress::default()));
         let head = self.ports.source.head().await?;
         let mut both = |now| {
             self.set(State::Rebuilding(now));
             progress(now);
         };
-        rebuild(
+        let report = rebuild(
             &*self.ports.index,
             &*self.ports.repositories.documents,
             &self.sink,
-            head,
+            head.clone(),
             RebuildOptions::default(),
             &mut both,
         )
-        .await
+        .await?;
+        Ok((report, head))
+    }
+
+    /// Builds the index from the rows while others may go on writing to it, if it can be built beside
+    /// itself; `beside` is another source of the stream. Else it is built in its place, which nobody
+    /// else may use meanwhile.
+    ///
+    /// # Errors
+    /// Those of [`rebuild_beside`] and [`rebuild`].
+    pub async fn rebuild_anew(
+        &self,
+        beside: &dyn ChangeSource,
+        progress: &mut (dyn FnMut(RebuildProgress) + Send),
+    ) -> Result<RebuildProgress> {
+        let built = rebuild_beside(
+            &*self.ports.index,
+            &*self.ports.repositories.documents,
+            &self.sink,
+            beside,
+            RebuildOptions::default(),
+            progress,
+        )
+        .await;
+        match built {
+            Err(error) if error.code() == "rebuild_in_place_only" => {
+                self.rebuild(progress).await.map(|(report, _)| report)
+            }
+            Ok(report) => {
+                // A stream in several parts has no one order, so the last moments before the swap
+                // are looked at again.
+                self.verify(true, &mut |_| {}).await?;
+                Ok(report)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Compares the index with the rows, and mends it if asked to.
+    ///
+    /// # Errors
+    /// Those of [`verify`] and [`repair`].
+    pub async fn verify(
+        &self,
+        is_repair: bool,
+        progress: &mut (dyn FnMut(&DriftReport) + Send),
+    ) -> Result<DriftReport> {
+        let (index, documents) = (&*self.ports.index, &*self.ports.repositories.documents);
+        let options = VerifyOptions::default();
+        if is_repair {
+            repair(index, documents, &self.sink, options, progress).await
+        } else {
+            verify(index, documents, options, progress).await
+        }
+    }
+
+    /// Applies changes apart from the stream; answers for each.
+    ///
+    /// # Errors
+    /// Those of the index, the text repository and the content store.
+    pub async fn replay(&self, changes: &[Change]) -> Result<Vec<Outcome>> {
+        self.sink.replay(changes).await
+    }
+
+    /// The changes that the index couldn't take, of the consumer [`INDEX_CONSUMER`].
+    pub fn dead_letters(&self) -> &dyn DeadLetterRepository {
+        &*self.ports.repositories.dead_letters
     }
 }

@@ -10,6 +10,7 @@
 
 mod assembly;
 mod backends;
+pub mod commands;
 mod indexing;
 mod live_feed;
 mod preparation;

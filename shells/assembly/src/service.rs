@@ -44,13 +44,14 @@ impl Faces {
 #[derive(Debug, Parser)]
 struct Arguments {
     #[command(subcommand)]
-    command: Option<Command>,
+    command: Option<ServiceCommand>,
     #[command(flatten)]
     serve: Cli,
 }
 
+/// What every service can be told to do.
 #[derive(Debug, Subcommand)]
-enum Command {
+pub enum ServiceCommand {
     /// Run the service; the default
     Serve(Cli),
     /// Validate the settings and reach every dependency, then exit
@@ -59,8 +60,33 @@ enum Command {
     Healthcheck(HealthcheckCommand),
 }
 
-/// Runs a service that has no commands of its own: `serve` (the default), `check`, `healthcheck`.
-/// `assemble` opens its ports and starts its tasks.
+impl ServiceCommand {
+    /// Does it. `outer` are the options given before the command; `assemble` opens the program's
+    /// ports and starts its tasks.
+    pub async fn run<A>(
+        self,
+        program: &Program,
+        outer: &Cli,
+        environment: &dyn Source,
+        assemble: A,
+    ) -> ExitCode
+    where
+        A: AsyncFnOnce(&Settings, &mut Assembly) -> Result<Faces, StartupError>,
+    {
+        let (flags, check) = match self {
+            Self::Serve(command) => {
+                (command.settings.or(&outer.settings), command.check || outer.check)
+            }
+            Self::Check(flags) => (flags.or(&outer.settings), true),
+            Self::Healthcheck(command) => {
+                return command.run(program, &outer.settings, environment).await.into();
+            }
+        };
+        conclude(serve_or_check(program, &flags, environment, check, assemble).await)
+    }
+}
+
+/// Runs a service that has no commands of its own. `assemble` opens its ports and starts its tasks.
 pub async fn run_service<A>(
     program: &Program,
     about: &'static str,
@@ -71,22 +97,13 @@ pub async fn run_service<A>(
 where
     A: AsyncFnOnce(&Settings, &mut Assembly) -> Result<Faces, StartupError>,
 {
-    let Arguments { command, serve } = match program.parse_about(about, arguments) {
-        Ok(arguments) => arguments,
-        Err(error) => return report_arguments(&error),
-    };
-    let outer = serve.settings;
-    let (flags, check) = match command {
-        None => (outer, serve.check),
-        Some(Command::Serve(command)) => {
-            (command.settings.or(&outer), command.check || serve.check)
+    match program.parse_about::<Arguments>(about, arguments) {
+        Ok(Arguments { command, serve }) => {
+            let command = command.unwrap_or(ServiceCommand::Serve(Cli::default()));
+            command.run(program, &serve, environment, assemble).await
         }
-        Some(Command::Check(flags)) => (flags.or(&outer), true),
-        Some(Command::Healthcheck(command)) => {
-            return command.run(program, &outer, environment).await.into();
-        }
-    };
-    conclude(serve_or_check(program, &flags, environment, check, assemble).await)
+        Err(error) => report_arguments(&error),
+    }
 }
 
 /// The exit status of an outcome; an error is shown.

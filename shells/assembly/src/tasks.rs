@@ -18,12 +18,19 @@ impl Assembly {
         });
     }
 
-    /// Follows the change stream for the index.
+    /// Follows the change stream for the index, and compares it with the rows all the time.
     pub fn spawn_indexing(&mut self, indexing: &Arc<Indexing>) {
-        let indexing = Arc::clone(indexing);
+        let (indexing, watched) = (Arc::clone(indexing), Arc::clone(indexing));
         self.supervisor().spawn_restarting("search-index", Backoff::default(), move |stop| {
             let indexing = Arc::clone(&indexing);
             async move { indexing.follow(stop).await.map_err(Into::into) }
+        });
+        self.supervisor().spawn_restarting("index-drift", Backoff::default(), move |stop| {
+            let indexing = Arc::clone(&watched);
+            async move {
+                indexing.watch_drift(stop).await;
+                Ok(())
+            }
         });
     }
 

@@ -9,7 +9,7 @@ use dms_core::Result;
 use dms_core::ports::{BlobStore, ChangeSource, SearchIndex};
 use dms_runtime::Secret;
 use dms_runtime::settings::{Migrate, S3Location};
-use dms_search::elasticsearch::{ElasticsearchIndex, ElasticsearchOptions};
+use dms_search::{ElasticsearchIndex, ElasticsearchOptions};
 use dms_store::postgres::{PostgresDatabase, PostgresOptions};
 use dms_store::redis::{RedisClient, RedisOptions};
 use dms_store::s3::{S3BlobStore, S3Options};

@@ -2,17 +2,16 @@
 
 mod check;
 mod import;
-mod reindex;
 mod serve;
 mod token;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use dms_assembly::Tokens;
+use dms_assembly::commands::IndexCommand;
 use dms_core::ports::{Clock, SystemClock};
 use dms_core::use_cases::DocumentLimits;
 use dms_runtime::settings::{Backends, Source};
@@ -38,9 +37,6 @@ const PROGRAM: Program = Program {
     },
 };
 
-/// How long background tasks may take to end.
-const TASKS_GRACE: Duration = Duration::from_secs(10);
-
 /// Documents that are stored, signed, searchable and live, in one process
 #[derive(Debug, Parser)]
 struct Arguments {
@@ -59,8 +55,8 @@ enum Command {
     /// A file whose title, content and creator are there already is not uploaded again, so an import
     /// can be stopped at any time and run again, also days later.
     Import(import::ImportCommand),
-    /// Build the search index anew from the database, while no server runs
-    Reindex(SettingFlags),
+    #[command(flatten)]
+    Index(IndexCommand),
     /// Validate the settings, open everything, then exit
     Check(SettingFlags),
     /// Exit with 0 when the running server is ready
@@ -94,7 +90,7 @@ pub async fn run(
             }
         }
         Command::Check(flags) => check::run(&flags.or(&outer), environment).await,
-        Command::Reindex(flags) => reindex::run(&flags.or(&outer), environment).await,
+        Command::Index(command) => command.run(&PROGRAM, &outer, environment).await,
         Command::Import(command) => command.run(&outer, environment).await,
         Command::Token(command) => command.run(&outer, environment).await,
         Command::Healthcheck(command) => {
