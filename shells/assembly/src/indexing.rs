@@ -87,7 +87,13 @@ impl Indexing {
             Arc::clone(&ports.blobs),
             options,
         );
-        Self { ports, sink: Arc::new(sink), clock, state: Mutex::new(State::Starting), is_ahead: Notify::new() }
+        Self {
+            ports,
+            sink: Arc::new(sink),
+            clock,
+            state: Mutex::new(State::Starting),
+            is_ahead: Notify::new(),
+        }
     }
 
     /// What the index is doing.

@@ -135,9 +135,8 @@ async fn replay_one(indexing: &Indexing, letter: &DeadLetter) -> Result<Result<(
 async fn drop_letters(indexing: &Indexing, chosen: &Chosen) -> Result<ExitStatus> {
     let mut dropped = 0_u64;
     for letter in chosen.letters(indexing).await? {
-        dropped += u64::from(
-            indexing.dead_letters().remove(INDEX_CONSUMER, &letter.position).await?,
-        );
+        dropped +=
+            u64::from(indexing.dead_letters().remove(INDEX_CONSUMER, &letter.position).await?);
     }
     say(format_args!("{dropped} dropped"));
     Ok(ExitStatus::Success)

@@ -27,7 +27,8 @@ impl VerifyCommand {
         };
         let compared = indexing.verify(self.repair, &mut tell).await;
         let seconds = progress.finish();
-        let report = compared.map_err(|error| StartupError::from_part("the search index", error))?;
+        let report =
+            compared.map_err(|error| StartupError::from_part("the search index", error))?;
         // Nobody listens if writing fails.
         let mut out = std::io::stdout().lock();
         for drift in &report.examples {
@@ -35,7 +36,7 @@ impl VerifyCommand {
                 version.map_or_else(|| "none".to_owned(), |version| version.to_string())
             };
             let (row, index) = (version(drift.row), version(drift.index));
-            let _ = writeln!(out, "{}  {}  database {row}, index {index}", drift.id, drift.kind);
+            let _ = writeln!(out, "{}  {}  database {row}, index {index}", drift.id, drift.kind.as_str());
         }
         let _ = writeln!(
             out,
