@@ -27,7 +27,7 @@ async fn content(blobs: &FileBlobStore, key: &str) -> Bytes {
     chunks.concat().into()
 }
 
-/// Every file below `folder`, locks aside.
+/// Every file below `folder`, locks and journals aside.
 fn files(folder: &Path) -> Vec<String> {
     let mut found = Vec::new();
     // Folders may go while this looks.
@@ -35,7 +35,7 @@ fn files(folder: &Path) -> Vec<String> {
     for entry in entries.map(|entry| entry.expect("entry")) {
         if entry.file_type().expect("type").is_dir() {
             found.extend(files(&entry.path()));
-        } else if entry.path().extension().is_none_or(|extension| extension != "lock") {
+        } else if entry.path().extension().is_none_or(|it| it != "lock" && it != "journal") {
             found.push(entry.path().display().to_string());
         }
     }
@@ -256,5 +256,71 @@ async fn what_was_acknowledged_survives_kill() {
             assert_eq!(blob.size, content_of(&blob.key).len() as u64, "{} is whole", blob.key);
         }
         assert_eq!(files(folder.path()).len(), listed.len(), "unfinished content is swept");
+    }
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_folder(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+/// The disk after a power failure: the journal is there, the files that weren't synced are torn or
+/// missing.
+#[tokio::test]
+async fn what_was_acknowledged_is_restored_from_the_journal() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("blobs");
+    let blobs = open(&root).await;
+    let journal = root.join(".staging/0/0.journal");
+    let is_recording = || std::fs::read(&journal).is_ok_and(|bytes| bytes.iter().any(|b| *b > 0));
+    let began = Instant::now();
+    while !is_recording() {
+        assert!(began.elapsed() < Duration::from_secs(20), "the journal isn't used");
+        let key = format!("{}/content", DocumentId::generate());
+        blobs.put(&key, bytes_stream("first")).await.unwrap();
+    }
+    let mut kept = Vec::new();
+    for size in [0, 1, 1_000, 32 << 10, 100 << 10] {
+        for _ in 0..3 {
+            let key = format!("{}/content", DocumentId::generate());
+            let content = Bytes::from(vec![b'x'; size]);
+            blobs.put(&key, bytes_stream(content.clone())).await.unwrap();
+            kept.push((key, content));
+        }
+    }
+    let removed = format!("{}/content", DocumentId::generate());
+    blobs.put(&removed, bytes_stream("removed")).await.unwrap();
+    blobs.delete(&removed).await.unwrap();
+
+    let disk = folder.path().join("disk");
+    copy_folder(&root, &disk);
+    for (at, (key, content)) in kept.iter().enumerate() {
+        // Larger content is synced as a file.
+        if content.len() <= 32 << 10 {
+            match at % 3 {
+                0 => std::fs::write(disk.join(key), "").unwrap(),
+                1 => std::fs::remove_dir_all(disk.join(key).parent().unwrap()).unwrap(),
+                _ => {}
+            }
+        }
+    }
+    let restored = open(&disk).await;
+    for (key, expected) in &kept {
+        assert!(content(&restored, key).await == *expected, "{key} of {} bytes", expected.len());
+    }
+    let error = restored.get(&removed, None).await.map(|_| ()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    assert_eq!(files(&disk).len(), listed(&restored).await.len(), "no file but the blobs");
+    drop((blobs, restored));
+    for root in [root, disk] {
+        let left = std::fs::read_dir(root.join(".staging")).unwrap().count();
+        assert_eq!(left, 1, "closed stores leave the lock of opening only");
     }
 }

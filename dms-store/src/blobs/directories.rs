@@ -46,7 +46,8 @@ impl Directories {
         self.sync_with(directory, sync_now)
     }
 
-    fn sync_with(
+    /// The same with another way to sync, of whatever `directory` stands for.
+    pub(super) fn sync_with(
         &self,
         directory: &Path,
         sync: impl Fn(&Path) -> io::Result<()>,

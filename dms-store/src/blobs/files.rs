@@ -47,8 +47,9 @@ impl Default for FileBlobOptions {
 /// Content in files below a folder. Cheap to clone. Methods must be called in a Tokio runtime.
 ///
 /// A put is durable when it returns, the entries of folders included; a removal may come undone if
-/// the machine loses power. At most 256 KiB and one piece of the stream are in memory for each put,
-/// and 256 KiB for each reader. The file system must have hard links and file locks.
+/// the machine loses power, or if another store had put the blob and is killed. At most 256 KiB and
+/// one piece of the stream are in memory for each put, and 256 KiB for each reader. The file system
+/// must have hard links and file locks.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> dms_core::Result<()> {
@@ -160,7 +161,7 @@ impl fmt::Debug for FileBlobStore {
 #[async_trait]
 impl BlobStore for FileBlobStore {
     async fn put(&self, key: &str, mut content: ByteStream) -> Result<u64> {
-        let path = self.0.path(key)?;
+        check_blob_key(key)?;
         let mut staged = None;
         let mut part = Part::default();
         let mut size = 0;
@@ -182,7 +183,8 @@ impl BlobStore for FileBlobStore {
         }
         drop(content);
         let claims = Arc::clone(&self.0.claims);
-        let (publication, pending) = Publication::new(&self.0.root, path, claims);
+        let journal = Arc::clone(self.0.staging.journal());
+        let (publication, pending) = Publication::new(&self.0.root, key, claims, journal);
         let run = self.0.step(move |shared| {
             publication.run(&shared.staging, &shared.directories, staged, &part.chunks)
         });
@@ -200,13 +202,17 @@ impl BlobStore for FileBlobStore {
 
     async fn delete(&self, key: &str) -> Result<()> {
         let path = self.0.path(key)?;
-        let remove = self.0.step(move |shared| match std::fs::remove_file(&path) {
-            Ok(()) => {
-                remove_empty_folder(&shared.root, &path);
-                Ok(())
+        let key = key.to_owned();
+        let remove = self.0.step(move |shared| {
+            shared.staging.journal().forget(&key);
+            match std::fs::remove_file(&path) {
+                Ok(()) => {
+                    remove_empty_folder(&shared.root, &path);
+                    Ok(())
+                }
+                Err(error) if is_absent(&error) || path.is_dir() => Ok(()),
+                Err(error) => Err(from_io("content can't be removed", error)),
             }
-            Err(error) if is_absent(&error) || path.is_dir() => Ok(()),
-            Err(error) => Err(from_io("content can't be removed", error)),
         });
         remove.await
     }

@@ -11,6 +11,7 @@ use dms_core::{Error, Result};
 
 use super::directories::Directories;
 use super::error::{already_exists, from_io, is_absent, unavailable};
+use super::journal::{CONTENT_BYTES_MAX, Journal, Recorded};
 use super::staging::{StagedFile, Staging};
 
 /// How often a folder is made again that a deletion keeps removing because it is empty.
@@ -51,7 +52,9 @@ mod state {
 /// One name being given, shared by the thread that does it and the future that waits for it.
 pub(super) struct Publication {
     root: PathBuf,
+    key: String,
     path: PathBuf,
+    journal: Arc<Journal>,
     state: AtomicU8,
     claims: Arc<Claims>,
     /// Kept until both the thread and the future are done with the name.
@@ -62,10 +65,17 @@ pub(super) struct Publication {
 pub(super) struct Pending(Option<Arc<Publication>>);
 
 impl Publication {
-    pub(super) fn new(root: &Path, path: PathBuf, claims: Arc<Claims>) -> (Arc<Self>, Pending) {
+    pub(super) fn new(
+        root: &Path,
+        key: &str,
+        claims: Arc<Claims>,
+        journal: Arc<Journal>,
+    ) -> (Arc<Self>, Pending) {
         let publication = Arc::new(Self {
             root: root.to_owned(),
-            path,
+            key: key.to_owned(),
+            path: root.join(key),
+            journal,
             state: AtomicU8::new(state::RUNNING),
             claims,
             claim: Mutex::default(),
@@ -84,21 +94,70 @@ impl Publication {
     ) -> Result<()> {
         self.ensure_wanted()?;
         let written = |error| from_io("content can't be written", error);
+        let is_small =
+            staged.is_none() && rest.iter().map(Bytes::len).sum::<usize>() <= CONTENT_BYTES_MAX;
         let mut staged = staged.map_or_else(|| staging.create(), Ok).map_err(written)?;
         staged.append(rest).map_err(written)?;
-        // Before the sync of the file, so that the journal takes both at once.
+        // Before the sync of the file, so that the journal of the file system takes both at once.
         self.make_folder().map_err(written)?;
-        let named = staged.sync().map_err(written).and_then(|()| self.link(&staged));
+        let named = self.claim().and_then(|()| self.name(&staged, rest, is_small));
+        let (recorded, staged) = match named {
+            Ok(recorded) => (recorded, staged),
+            Err(error) => {
+                drop(staged);
+                self.remove_empty_folder();
+                return Err(error);
+            }
+        };
+        let durable = match recorded {
+            Some(recorded) if recorded.counts(&self.key) => Ok(()),
+            Some(_) => staged.sync().and_then(|()| self.sync_entries(directories)),
+            None => self.sync_entries(directories),
+        };
+        let durable = durable.map_err(written);
         drop(staged);
-        if let Err(error) = named {
-            self.remove_empty_folder();
-            return Err(error);
-        }
-        let durable = self.sync_entries(directories).map_err(written);
         if durable.is_err() || !self.advance(state::DONE) {
             self.withdraw();
         }
         durable
+    }
+
+    /// Gives the name to content that is durable already; gives its record, if it has one.
+    fn name(
+        &self,
+        staged: &StagedFile,
+        content: &[Bytes],
+        is_small: bool,
+    ) -> Result<Option<Recorded>> {
+        let recorded = if is_small { self.record(content)? } else { None };
+        if recorded.is_none() {
+            let durable = staged.sync().and_then(|()| self.journal.sync_removals());
+            durable.map_err(|error| from_io("content can't be written", error))?;
+        }
+        match self.link(staged) {
+            Ok(()) => Ok(recorded),
+            Err(error) => {
+                if recorded.is_some() {
+                    self.journal.forget(&self.key);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn claim(&self) -> Result<()> {
+        let claim = self.claims.claim(&self.path).ok_or_else(already_exists)?;
+        *self.claim.lock().unwrap_or_else(PoisonError::into_inner) = Some(claim);
+        Ok(())
+    }
+
+    /// Keeps the content in the journal, if that is possible and the name is free: content that is
+    /// there must not be replaced by a replay.
+    fn record(&self, content: &[Bytes]) -> Result<Option<Recorded>> {
+        if std::fs::symlink_metadata(&self.path).is_ok() {
+            return Err(already_exists());
+        }
+        Ok(self.journal.record(&self.key, content))
     }
 
     fn ensure_wanted(&self) -> Result<()> {
@@ -128,8 +187,6 @@ impl Publication {
 
     fn link(&self, staged: &StagedFile) -> Result<()> {
         self.ensure_wanted()?;
-        let claim = self.claims.claim(&self.path).ok_or_else(already_exists)?;
-        *self.claim.lock().unwrap_or_else(PoisonError::into_inner) = Some(claim);
         for _ in 0..FOLDER_ATTEMPTS_MAX {
             match std::fs::hard_link(staged.path(), &self.path) {
                 Ok(()) => return Ok(()),
@@ -157,6 +214,7 @@ impl Publication {
     }
 
     fn withdraw(&self) {
+        self.journal.forget(&self.key);
         match std::fs::remove_file(&self.path) {
             Ok(()) => {}
             Err(error) if is_absent(&error) => {}

@@ -3,9 +3,12 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
+
+use super::journal::{self, Journal};
 
 /// Folder in the root; its name is no word of a key.
 const FOLDER: &str = ".staging";
@@ -20,9 +23,10 @@ const ALIVE: &str = "alive.lock";
 /// other, and that for as long as one of them is waiting for the journal.
 const SPREAD: u64 = 64;
 
-/// Where one open store keeps its staged files.
+/// Where one open store keeps its staged files and its journal.
 pub(super) struct Staging {
     folder: PathBuf,
+    journal: Arc<Journal>,
     counter: AtomicU64,
     /// Keeps the lock.
     _alive: File,
@@ -35,14 +39,19 @@ impl Staging {
         fs::create_dir_all(&all)?;
         let opening = lock_file(&all.join(OPENING))?;
         opening.lock()?;
-        sweep(&all)?;
+        sweep(root, &all)?;
         let folder = new_folder(&all)?;
         let alive = lock_file(&folder.join(ALIVE))?;
         alive.lock()?;
         for i in 0..SPREAD {
             fs::create_dir(folder.join(i.to_string()))?;
         }
-        Ok(Self { folder, counter: AtomicU64::new(0), _alive: alive })
+        let journal = Arc::new(Journal::new(root, &folder));
+        Ok(Self { folder, journal, counter: AtomicU64::new(0), _alive: alive })
+    }
+
+    pub(super) fn journal(&self) -> &Arc<Journal> {
+        &self.journal
     }
 
     /// A new, empty file.
@@ -57,8 +66,10 @@ impl Staging {
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        // What can't be removed is swept by the next store that is opened.
-        let _ = fs::remove_dir_all(&self.folder);
+        if self.journal.close() {
+            // What can't be removed is swept by the next store that is opened.
+            let _ = fs::remove_dir_all(&self.folder);
+        }
     }
 }
 
@@ -66,7 +77,7 @@ fn lock_file(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).create(true).truncate(false).open(path)
 }
 
-fn sweep(all: &Path) -> io::Result<()> {
+fn sweep(root: &Path, all: &Path) -> io::Result<()> {
     for entry in fs::read_dir(all)? {
         let entry = entry?;
         if !entry.file_type()?.is_dir() {
@@ -77,6 +88,7 @@ fn sweep(all: &Path) -> io::Result<()> {
         match alive.try_lock() {
             Ok(()) => {
                 tracing::info!(folder = %folder.display(), "removing unfinished content");
+                journal::replay(root, &folder)?;
                 fs::remove_dir_all(&folder)?;
             }
             Err(TryLockError::WouldBlock) => {}

@@ -15,6 +15,7 @@ mod migrations;
 mod row;
 mod signatures;
 mod texts;
+mod view_log;
 mod views;
 mod writer;
 

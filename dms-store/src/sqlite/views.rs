@@ -2,32 +2,34 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::io;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use dms_core::ports::ViewCounter;
-use dms_core::{DocumentId, Error, ErrorKind, Result, Sha256, ViewStats, Visitor};
+use dms_core::{DocumentId, Error, ErrorChain, ErrorKind, Result, Sha256, ViewStats, Visitor};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
 use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::error::{commit_failed, from_sqlx, not_committed};
+use super::view_log::{Numbered, PLACES, View, ViewLog};
 use crate::sql::DATABASE;
 
-/// Views that may wait for the writer. More wait for room, each for [`RECORD_TIMEOUT`].
-const QUEUE_MAX: usize = 8_192;
+/// Views after which the tables take over what the log has.
+const FOLD_VIEWS: u64 = PLACES / 4;
 
-/// Views in one transaction.
-const BATCH_MAX: usize = 4_096;
+/// Requests to do so that may wait; those beyond wait for room.
+const QUEUE_MAX: usize = 1_024;
 
-/// How long a view may wait, for room in the queue and then for its commit.
-const RECORD_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a view may wait for room in the log, and statistics for the tables to take over the log.
+const WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// How long to wait for a lock that another process holds.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -42,7 +44,7 @@ const READ_CONNECTIONS: u32 = 2;
 const LOG_BYTES_MAX: u32 = 16 << 20;
 
 /// Version of the tables below, kept in the file's header.
-const SCHEMA_VERSION: i32 = 1;
+const SCHEMA_VERSION: i32 = 2;
 
 const SCHEMA: &str = "
     BEGIN IMMEDIATE;
@@ -56,9 +58,18 @@ const SCHEMA: &str = "
         visitor INTEGER NOT NULL,
         PRIMARY KEY (document_id, visitor)
     ) WITHOUT ROWID, STRICT;
-    PRAGMA user_version = 1;
+    CREATE TABLE IF NOT EXISTS view_log (
+        folded INTEGER NOT NULL
+    ) STRICT;
+    INSERT INTO view_log (folded) SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM view_log);
+    PRAGMA user_version = 2;
     COMMIT;
 ";
+
+/// Number of the last view of the log that is in the tables.
+const FOLDED: &str = "SELECT folded FROM view_log";
+
+const SET_FOLDED: &str = "UPDATE view_log SET folded = ?1";
 
 /// Takes `[[document in hex, views, [visitor, …]], …]`; must come before [`ADD_VISITORS`].
 ///
@@ -92,11 +103,13 @@ const ADD_VISITORS: &str = "
 
 /// Counts views in an `SQLite` file. Cheap to clone; clones share the connections.
 ///
-/// A recorded view has reached the operating system: it survives the death of the process, and
-/// `kill -9`. The file isn't synced for each view (`synchronous=NORMAL`): if the machine loses power,
-/// the views of the last moments may be lost, always the newest and never anything else.
+/// A view is written to a log beside the file, named like it with `-log` appended: one call of the
+/// operating system, on the thread that records. It then survives the death of the process, and
+/// `kill -9`. The tables take over the log in one transaction for thousands of views, and before
+/// statistics are read. Neither is synced for each view (`synchronous=NORMAL`): if the machine loses
+/// power, some of the views of the last moments may be lost, and never anything else.
 ///
-/// Views that arrive while a commit is running share the next one.
+/// One process at a time: the log is locked while it is open.
 ///
 /// Distinct visitors are counted exactly, by 64 bits of the SHA-256 of document and visitor. Two
 /// visitors of a document with a million would be taken for one with a probability of 1 in 37
@@ -105,16 +118,44 @@ const ADD_VISITORS: &str = "
 pub struct SqliteViewCounter(Arc<Shared>);
 
 struct Shared {
-    queue: mpsc::Sender<View>,
+    state: Arc<State>,
+    /// Asks for the tables to take over the log.
+    folds: mpsc::Sender<Option<oneshot::Sender<Result<()>>>>,
     stop: CancellationToken,
     writer: Mutex<Option<JoinHandle<Option<SqliteConnection>>>>,
     reads: SqlitePool,
 }
 
-struct View {
-    document: DocumentId,
-    visitor: i64,
-    recorded: oneshot::Sender<Result<()>>,
+/// What recording and taking over have in common.
+struct State {
+    log: Mutex<Log>,
+    /// Told whenever there is room in the log again.
+    room: Notify,
+}
+
+struct Log {
+    /// None once the counter is closed, so that others may have it.
+    file: Option<ViewLog>,
+    /// Number of the last view.
+    last: u64,
+    /// What isn't in the tables and not about to be.
+    pending: Vec<Numbered>,
+    /// Number of the last view that is in the tables.
+    folded: u64,
+    closed: bool,
+}
+
+impl State {
+    fn lock(&self) -> MutexGuard<'_, Log> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Log {
+    /// Views that aren't in the tables.
+    fn waiting(&self) -> u64 {
+        self.last - self.folded
+    }
 }
 
 impl SqliteViewCounter {
@@ -123,9 +164,10 @@ impl SqliteViewCounter {
     ///
     /// # Errors
     /// - `Conflict` with code `schema_newer` if a newer build wrote the file;
-    /// - `Unavailable` if the file can't be opened or is locked; `StorageFull`;
+    /// - `Unavailable` if a file can't be opened or is locked; `StorageFull`;
     /// - `Internal` if it is no `SQLite` database or corrupt.
     pub async fn open(path: &Path) -> Result<Self> {
+        let log_path = ViewLog::path_of(path);
         let options = SqliteConnectOptions::new()
             .filename(path)
             .busy_timeout(BUSY_TIMEOUT)
@@ -139,6 +181,14 @@ impl SqliteViewCounter {
             .thread_name(|_| "dms-views-writer".to_owned());
         let mut connection = write_options.connect().await.map_err(from_sqlx)?;
         migrate(&mut connection).await?;
+        let folded: i64 =
+            sqlx::query_scalar(FOLDED).fetch_one(&mut connection).await.map_err(from_sqlx)?;
+        let folded = folded.cast_unsigned();
+        let opening = move || ViewLog::open(&log_path, folded, BUSY_TIMEOUT);
+        let (file, pending) = tokio::task::spawn_blocking(opening)
+            .await
+            .map_err(|error| Error::internal("opening ended early").with_source(error))?
+            .map_err(|error| from_io("the log of views can't be opened", error))?;
         let reads = SqlitePoolOptions::new()
             .max_connections(READ_CONNECTIONS)
             .acquire_timeout(ACQUIRE_TIMEOUT)
@@ -146,20 +196,30 @@ impl SqliteViewCounter {
             .connect_lazy_with(
                 options.read_only(true).thread_name(|_| "dms-views-read".to_owned()),
             );
-        let (queue, views) = mpsc::channel(QUEUE_MAX);
+        let folded = pending.first().map_or(file.last(), |(number, _)| number - 1);
+        let log = Log { last: file.last(), file: Some(file), pending, folded, closed: false };
+        let state = Arc::new(State { log: Mutex::new(log), room: Notify::new() });
+        let (folds, asked) = mpsc::channel(QUEUE_MAX);
         let stop = CancellationToken::new();
-        let writer = Writer { options: write_options, connection: Some(connection) };
-        let task = tokio::spawn(writer.run(views, stop.clone()));
-        Ok(Self(Arc::new(Shared { queue, stop, writer: Mutex::new(Some(task)), reads })))
+        let writer = Writer {
+            state: Arc::clone(&state),
+            options: write_options,
+            connection: Some(connection),
+        };
+        let task = tokio::spawn(writer.run(asked, stop.clone()));
+        let writer = Mutex::new(Some(task));
+        Ok(Self(Arc::new(Shared { state, folds, stop, writer, reads })))
     }
 
-    /// Commits what waits, refuses what comes later, and closes the file. Doing it again changes
-    /// nothing. Without it, views that wait are still committed as long as the runtime runs.
+    /// Refuses what comes from now on, has the tables take over the log, and closes the files. Doing
+    /// it again changes nothing. Without it, the log keeps what the tables don't have.
     ///
     /// # Errors
     /// `Internal` if the writer had panicked; `Unavailable` or `StorageFull` if the log can't be
     /// moved into the file: it is read when the file is opened again.
     pub async fn close(&self) -> Result<()> {
+        self.0.state.lock().closed = true;
+        self.0.state.room.notify_waiters();
         self.0.stop.cancel();
         let task = self.0.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(task) = task else { return Ok(()) };
@@ -184,7 +244,7 @@ impl Drop for Shared {
 impl fmt::Debug for SqliteViewCounter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SqliteViewCounter")
-            .field("waiting", &(QUEUE_MAX - self.0.queue.capacity()))
+            .field("waiting", &self.0.state.lock().waiting())
             .finish_non_exhaustive()
     }
 }
@@ -197,7 +257,9 @@ async fn migrate(connection: &mut SqliteConnection) -> Result<()> {
     match version {
         SCHEMA_VERSION => Ok(()),
         // Several processes may get here at once: each statement may be repeated.
-        0 => sqlx::raw_sql(SCHEMA).execute(connection).await.map(|_| ()).map_err(from_sqlx),
+        0..SCHEMA_VERSION => {
+            sqlx::raw_sql(SCHEMA).execute(connection).await.map(|_| ()).map_err(from_sqlx)
+        }
         _ => Err(Error::new(ErrorKind::Conflict, "view counts were written by a newer version")
             .with_code("schema_newer")),
     }
@@ -205,6 +267,15 @@ async fn migrate(connection: &mut SqliteConnection) -> Result<()> {
 
 fn closed() -> Error {
     Error::unavailable(DATABASE, "view counter closed")
+}
+
+fn from_io(message: &'static str, error: io::Error) -> Error {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            Error::new(ErrorKind::StorageFull, "no space left for views").with_source(error)
+        }
+        _ => Error::unavailable(DATABASE, message).with_source(error),
+    }
 }
 
 /// What stands for a visitor of a document in the file.
@@ -215,33 +286,74 @@ fn visitor_hash(document: DocumentId, visitor: &Visitor) -> i64 {
     i64::from_be_bytes(*first)
 }
 
+impl Shared {
+    /// Writes a view to the log; gives whether there was room.
+    fn append(&self, view: View) -> Result<bool> {
+        let waiting = {
+            let mut log = self.state.lock();
+            if log.closed {
+                return Err(closed());
+            }
+            if log.waiting() >= PLACES {
+                return Ok(false);
+            }
+            let appended = log.file.as_mut().ok_or_else(closed)?.append(view);
+            log.last = appended.map_err(|error| from_io("view can't be written", error))?;
+            let numbered = (log.last, view);
+            log.pending.push(numbered);
+            log.waiting()
+        };
+        if waiting % FOLD_VIEWS == 0 {
+            // If there is no room, enough have asked.
+            let _ = self.folds.try_send(None);
+        }
+        Ok(true)
+    }
+
+    /// Returns once the tables have what was recorded before.
+    async fn fold(&self) -> Result<()> {
+        let (answer, answered) = oneshot::channel();
+        let fold = async {
+            self.folds.send(Some(answer)).await.map_err(|_| closed())?;
+            answered.await.map_err(|_| closed())?
+        };
+        tokio::time::timeout(WAIT_MAX, fold).await.map_err(|elapsed| {
+            Error::unavailable(DATABASE, "too many views wait").with_source(elapsed)
+        })?
+    }
+}
+
 #[async_trait]
 impl ViewCounter for SqliteViewCounter {
     /// # Errors
-    /// - `Unavailable` if the queue stays full for 5 s, the file can't be written, or the counter
-    ///   is closed; `StorageFull`: the view isn't counted;
-    /// - `Timeout` if the commit takes longer than 5 s: whether it is counted is unknown.
+    /// `Unavailable` if the log stays full for 5 s, can't be written, or the counter is closed;
+    /// `StorageFull`. The view isn't counted.
     async fn record(&self, id: DocumentId, visitor: &Visitor) -> Result<()> {
-        let visitor = visitor_hash(id, visitor);
-        let place = tokio::time::timeout(RECORD_TIMEOUT, self.0.queue.reserve())
-            .await
-            .map_err(|elapsed| {
-                Error::unavailable(DATABASE, "too many views wait").with_source(elapsed)
-            })?
-            .map_err(|_| closed())?;
-        let (recorded, answer) = oneshot::channel();
-        place.send(View { document: id, visitor, recorded });
-        match tokio::time::timeout(RECORD_TIMEOUT, answer).await {
-            Ok(Ok(outcome)) => outcome,
-            Ok(Err(_)) => Err(closed()),
-            Err(elapsed) => {
-                Err(Error::new(ErrorKind::Timeout, "view not committed in time")
-                    .with_source(elapsed))
-            }
+        let view = View { document: id, visitor: visitor_hash(id, visitor) };
+        if self.0.append(view)? {
+            return Ok(());
         }
+        let append = async {
+            loop {
+                let mut room = std::pin::pin!(self.0.state.room.notified());
+                room.as_mut().enable();
+                if self.0.append(view)? {
+                    return Ok(());
+                }
+                let _ = self.0.folds.try_send(None);
+                room.await;
+            }
+        };
+        tokio::time::timeout(WAIT_MAX, append).await.map_err(|elapsed| {
+            Error::unavailable(DATABASE, "too many views wait").with_source(elapsed)
+        })?
     }
 
     async fn stats(&self, id: DocumentId) -> Result<ViewStats> {
+        let waiting = self.0.state.lock().waiting();
+        if waiting > 0 {
+            self.0.fold().await?;
+        }
         let row: Option<(i64, i64)> = sqlx::query_as(
             "SELECT total_views, unique_views FROM view_totals WHERE document_id = ?1",
         )
@@ -256,6 +368,7 @@ impl ViewCounter for SqliteViewCounter {
 
 /// Owns the connection that writes.
 struct Writer {
+    state: Arc<State>,
     options: SqliteConnectOptions,
     /// None after an error: whatever state it was in is gone with it.
     connection: Option<SqliteConnection>,
@@ -264,40 +377,86 @@ struct Writer {
 impl Writer {
     async fn run(
         mut self,
-        mut queue: mpsc::Receiver<View>,
+        mut asked: mpsc::Receiver<Option<oneshot::Sender<Result<()>>>>,
         stop: CancellationToken,
     ) -> Option<SqliteConnection> {
-        let mut batch = Vec::new();
+        let mut waiting = Vec::new();
         loop {
             tokio::select! {
                 biased;
-                () = stop.cancelled(), if !queue.is_closed() => queue.close(),
-                received = queue.recv_many(&mut batch, BATCH_MAX) => {
+                () = stop.cancelled() => break,
+                received = asked.recv_many(&mut waiting, QUEUE_MAX) => {
                     if received == 0 {
                         break;
                     }
-                    let outcome = self.commit(&batch).await;
-                    for view in batch.drain(..) {
+                    let outcome = self.fold().await;
+                    for answer in waiting.drain(..).flatten() {
                         // Nobody may be waiting any more.
-                        let _ = view.recorded.send(outcome.clone().map_err(Failure::into_error));
+                        let _ = answer.send(outcome.clone().map_err(Failure::into_error));
                     }
                 }
+            }
+        }
+        asked.close();
+        let outcome = self.fold().await;
+        let file = self.state.lock().file.take();
+        if let Some(file) = file.filter(|_| outcome.is_ok()) {
+            // What stays there is in the tables already.
+            let _ = file.clear();
+        }
+        while let Ok(answer) = asked.try_recv() {
+            if let Some(answer) = answer {
+                let _ = answer.send(outcome.clone().map_err(Failure::into_error));
             }
         }
         self.connection
     }
 
-    async fn commit(&mut self, batch: &[View]) -> Result<(), Failure> {
-        let views = to_json(batch);
+    /// Has the tables take over what is in the log now.
+    async fn fold(&mut self) -> Result<(), Failure> {
+        let (batch, up_to) = {
+            let mut log = self.state.lock();
+            (std::mem::take(&mut log.pending), log.last)
+        };
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let outcome = self.commit(&batch, up_to).await;
+        let mut log = self.state.lock();
+        match &outcome {
+            Ok(()) => {
+                log.folded = up_to;
+                self.state.room.notify_waiters();
+            }
+            Err(failure) => {
+                tracing::warn!(error = %ErrorChain(&failure.error), "views stay in the log");
+                let later = std::mem::replace(&mut log.pending, batch);
+                log.pending.extend(later);
+            }
+        }
+        outcome
+    }
+
+    async fn commit(&mut self, batch: &[Numbered], up_to: u64) -> Result<(), Failure> {
         let before = |error| Failure { error: Arc::new(error), in_commit: false };
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
             None => self.options.connect().await.map_err(before)?,
         };
         let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await.map_err(before)?;
+        // A commit that seemed to fail may have succeeded.
+        let folded: i64 =
+            sqlx::query_scalar(FOLDED).fetch_one(&mut *transaction).await.map_err(before)?;
+        let new = batch.iter().filter(|(number, _)| *number > folded.cast_unsigned());
+        let views = to_json(new.map(|(_, view)| view));
         for statement in [ADD_TOTALS, ADD_VISITORS] {
             sqlx::query(statement).bind(&views).execute(&mut *transaction).await.map_err(before)?;
         }
+        sqlx::query(SET_FOLDED)
+            .bind(up_to.cast_signed())
+            .execute(&mut *transaction)
+            .await
+            .map_err(before)?;
         transaction
             .commit()
             .await
@@ -321,7 +480,7 @@ impl Failure {
 }
 
 /// The batch as [`ADD_TOTALS`] takes it: each document once, each of its visitors once.
-fn to_json(batch: &[View]) -> String {
+fn to_json<'a>(batch: impl Iterator<Item = &'a View>) -> String {
     let mut documents: HashMap<DocumentId, (u64, Vec<i64>)> = HashMap::new();
     for view in batch {
         let (views, visitors) = documents.entry(view.document).or_default();

@@ -1,7 +1,9 @@
 //! The one-process product under load: `cargo bench -p dms`.
 //!
-//! It prints what it measures and judges nothing. Client and server share the machine. The number
-//! of documents of the large run is `DMS_BENCH_DOCUMENTS` (100,000).
+//! It prints what it measures and judges nothing. Client and server share the machine, so rates say
+//! something on a quiet machine only; the server's processor time per request always does. The number
+//! of documents of the large run is `DMS_BENCH_DOCUMENTS` (100,000); `DMS_BENCH_SERVER` is the path of
+//! another build of `dms` to measure instead.
 
 mod corpus;
 mod http;
@@ -49,22 +51,25 @@ async fn run() -> Outcome {
     let server = Server::start(&data)?;
     let address = server.address;
     let create = |n| http::json("POST", "/documents", &corpus::document(n));
-    let first = http::load(address, CONNECTIONS, documents, 201, create).await?;
-    print_load(&format!("create, 1 KiB, {documents} documents"), &first);
+    let began = server.cpu();
+    let what = format!("create, 1 KiB, {documents} documents");
+    measure(&server, &what, CONNECTIONS, documents, 201, create).await?;
     print("memory after the creates (now, highest)", &memory(&server));
     let waited = wait_until_indexed(address, documents).await?;
     print("last create to everything searchable", &millis(waited));
+    let per_create = per_request(server.cpu().saturating_sub(began), documents);
+    print("processor time per create, until it is searchable", &per_create);
 
     let ids = ids(address, 1_000).await?;
     let get = move |n: u64| http::get(&format!("/documents/{}", pick(&ids, n)));
-    print_load("read, cached", &http::load(address, CONNECTIONS, 150_000, 200, get).await?);
+    measure(&server, "read, cached", CONNECTIONS, 150_000, 200, get).await?;
     let list = |_| http::get("/documents?limit=20");
-    print_load("list, 20 a page", &http::load(address, CONNECTIONS, 40_000, 200, list).await?);
+    measure(&server, "list, 20 a page", CONNECTIONS, 40_000, 200, list).await?;
     let search = |n| {
         let words = (corpus::rank(n), corpus::rank(n ^ 0xffff));
         http::get(&format!("/search?q={}%20{}", corpus::word(words.0), corpus::word(words.1)))
     };
-    print_load("search, two words", &http::load(address, 16, 10_000, 200, search).await?);
+    measure(&server, "search, two words", 16, 10_000, 200, search).await?;
     print("memory loaded (now, highest)", &memory(&server));
     print("commit to searchable (p50, p99)", &pair(commit_to_searchable(address).await?));
     print(
@@ -81,6 +86,21 @@ async fn run() -> Outcome {
         &format!("{} MiB", server.memory_mib().0),
     );
     server.stop()?;
+    Ok(())
+}
+
+/// Puts the server under a load and prints what that gave.
+async fn measure(
+    server: &Server,
+    what: &str,
+    connections: usize,
+    total: u64,
+    expected: u16,
+    request: impl Fn(u64) -> Vec<u8> + Send + Sync + 'static,
+) -> Outcome {
+    let began = server.cpu();
+    let load = http::load(server.address, connections, total, expected, request).await?;
+    print_load(what, &load, &per_request(server.cpu().saturating_sub(began), total));
     Ok(())
 }
 
@@ -185,15 +205,21 @@ fn print(what: &str, value: &str) {
     println!("{what:<52} {value}");
 }
 
-fn print_load(what: &str, load: &Load) {
+fn print_load(what: &str, load: &Load, per_request: &str) {
     let value = format!(
-        "{:>8.0}/s   p50 {}   p99 {}   failures {}",
+        "{:>8.0}/s   p50 {}   p99 {}   server {per_request}   failures {}",
         load.per_second,
         millis(load.p50),
         millis(load.p99),
         load.failures
     );
     print(what, &value);
+}
+
+fn per_request(time: Duration, requests: u64) -> String {
+    #[expect(clippy::cast_precision_loss, reason = "an average to print")]
+    let micros = time.as_secs_f64() * 1e6 / requests as f64;
+    format!("{micros:.0} us")
 }
 
 fn memory(server: &Server) -> String {

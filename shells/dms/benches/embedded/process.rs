@@ -16,7 +16,9 @@ pub(crate) struct Server {
 impl Server {
     pub(crate) fn start(data: &Path) -> io::Result<Self> {
         let started = Instant::now();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_dms"))
+        let server = std::env::var_os("DMS_BENCH_SERVER")
+            .unwrap_or_else(|| env!("CARGO_BIN_EXE_dms").into());
+        let mut child = Command::new(server)
             .env_clear()
             .arg("--data-dir")
             .arg(data)
@@ -48,6 +50,19 @@ impl Server {
                 .map_or(0, |kib| kib / 1024)
         };
         (field("VmRSS:"), field("VmHWM:"))
+    }
+
+    /// Time the process has spent on processors, in all of its threads.
+    pub(crate) fn cpu(&self) -> Duration {
+        // Linux counts it in hundredths of a second, whatever the machine.
+        const TICK: Duration = Duration::from_millis(10);
+        let stat =
+            std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap_or_default();
+        // The name before it may hold anything; user and system time are fields 14 and 15.
+        let after_name = stat.rsplit(')').next().unwrap_or_default();
+        let fields = after_name.split_whitespace().skip(11).take(2);
+        let ticks: u32 = fields.filter_map(|field| field.parse::<u32>().ok()).sum();
+        TICK * ticks
     }
 
     pub(crate) fn stop(mut self) -> io::Result<Duration> {
