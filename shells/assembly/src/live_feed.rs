@@ -1,8 +1,8 @@
 //! Live updates and cache invalidation follow the change stream from the moment of the start.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use dms_cdc::{Runner, RunnerOptions};
+use dms_cdc::{Runner, RunnerOptions, RunnerState, RunnerStatus};
 use dms_core::model::change::Position;
 use dms_core::ports::{
     ChangeSink, ChangeSource, Clock, DeadLetter, DeadLetterRepository, DocumentCache, StartAt,
@@ -10,21 +10,36 @@ use dms_core::ports::{
 use dms_core::use_cases::CacheInvalidation;
 use dms_core::{ErrorChain, Result};
 use dms_realtime::{Hub, HubSink};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// Feeds the hub and the cache of a program, as far as it has them.
 pub struct LiveFeed {
-    /// The change stream from now on.
-    pub source: Arc<dyn ChangeSource>,
-    /// Who listens.
-    pub hub: Option<Hub>,
-    /// What becomes stale when another process writes.
-    pub cache: Option<Arc<dyn DocumentCache>>,
-    /// The time.
-    pub clock: Arc<dyn Clock>,
+    source: Arc<dyn ChangeSource>,
+    hub: Option<Hub>,
+    cache: Option<Arc<dyn DocumentCache>>,
+    clock: Arc<dyn Clock>,
+    status: Mutex<Option<watch::Receiver<RunnerStatus>>>,
 }
 
 impl LiveFeed {
+    /// Feeds whoever listens (`hub`) and what becomes stale when another process writes (`cache`)
+    /// from the change stream from now on.
+    pub fn new(
+        source: Arc<dyn ChangeSource>,
+        hub: Option<Hub>,
+        cache: Option<Arc<dyn DocumentCache>>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self { source, hub, cache, clock, status: Mutex::new(None) }
+    }
+
+    /// What it is doing.
+    pub fn state(&self) -> RunnerState {
+        let status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        status.as_ref().map_or_else(RunnerState::default, |status| status.borrow().state.clone())
+    }
+
     /// Follows the stream until it is told to stop.
     ///
     /// # Errors
@@ -42,6 +57,7 @@ impl LiveFeed {
                 Arc::clone(&self.clock),
                 RunnerOptions { start: StartAt::Now, ..RunnerOptions::new("live") },
             );
+            *self.status.lock().unwrap_or_else(PoisonError::into_inner) = Some(runner.status());
             match runner.run(stop.clone()).await {
                 Ok(()) => return Ok(()),
                 // Changes were missed: whoever listens must read the document anew.

@@ -9,9 +9,17 @@ use dms_runtime::Backoff;
 use crate::{Assembly, Indexing, LiveFeed, Repositories, upkeep};
 
 impl Assembly {
-    /// Follows the change stream for whoever listens.
+    /// Follows the change stream for whoever listens. Requests are taken while it is away, which the
+    /// check `live-updates` tells.
     pub fn spawn_live_feed(&mut self, feed: LiveFeed) {
         let feed = Arc::new(feed);
+        let checked = Arc::clone(&feed);
+        self.health().add("live-updates", false, move || {
+            let state = checked.state();
+            async move {
+                if state.is_running() { Ok(()) } else { Err(state.to_string().into()) }
+            }
+        });
         self.supervisor().spawn_restarting("live-updates", Backoff::default(), move |stop| {
             let feed = Arc::clone(&feed);
             async move { feed.follow(stop).await.map_err(Into::into) }

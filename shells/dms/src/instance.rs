@@ -84,12 +84,12 @@ impl Dms {
         };
         let indexing =
             Arc::new(Indexing::new(indexing, Arc::clone(&builder.clock), builder.limits));
-        assembly.spawn_live_feed(LiveFeed {
-            source: Arc::clone(&ports.sources.live),
-            hub: Some(hub.clone()),
-            cache: Some(Arc::clone(&ports.reads.cache)),
-            clock: Arc::clone(&builder.clock),
-        });
+        assembly.spawn_live_feed(LiveFeed::new(
+            Arc::clone(&ports.sources.live),
+            Some(hub.clone()),
+            Some(Arc::clone(&ports.reads.cache)),
+            Arc::clone(&builder.clock),
+        ));
         assembly.spawn_indexing(&indexing);
         assembly.spawn_reconciler(&signatures);
         assembly.spawn_sweeper(&ports.repositories, &ports.blobs);

@@ -63,10 +63,9 @@ fn walk(folder: &std::path::Path) -> Box<dyn Iterator<Item = std::path::PathBuf>
         if path.is_dir() {
             walk(&path)
         } else {
-            // The store's own locks hold no content.
-            Box::new(
-                Some(path).into_iter().filter(|path| path.extension().is_none_or(|e| e != "lock")),
-            )
+            // The store's own locks and journals are no content.
+            let own = |e: &std::ffi::OsStr| e == "lock" || e == "journal";
+            Box::new(Some(path).into_iter().filter(move |path| !path.extension().is_some_and(own)))
         }
     }))
 }

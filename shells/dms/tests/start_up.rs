@@ -31,10 +31,10 @@ fn a_scheme_that_is_not_known_is_refused_with_what_is_accepted() {
     let data = folder.path().join("data");
     for (flag, variable, value, accepted) in [
         ("--database-url", "DMS_DATABASE_URL", "mysql://host/db", "sqlite:"),
-        ("--storage-url", "DMS_STORAGE_URL", "s3://bucket", "file:"),
-        ("--cache-url", "DMS_CACHE_URL", "redis://host", "memory:"),
+        ("--storage-url", "DMS_STORAGE_URL", "ftp://bucket", "file:"),
+        ("--cache-url", "DMS_CACHE_URL", "memcached://host", "memory:"),
         ("--search-url", "DMS_SEARCH_URL", "nonsense", "file:"),
-        ("--events-url", "DMS_EVENTS_URL", "kafka://broker", "URL of the database"),
+        ("--events-url", "DMS_EVENTS_URL", "nats://broker", "sqlite:"),
     ] {
         let (status, line) = failed(&[flag, value], &data);
         assert_eq!(status, 64, "{line}");
@@ -48,6 +48,24 @@ fn a_scheme_that_is_not_known_is_refused_with_what_is_accepted() {
         }
     }
     assert!(!data.exists(), "nothing is made before the settings are in order");
+}
+
+/// An engine's URL without the engines names what a build needs for it.
+#[cfg(not(feature = "engines"))]
+#[test]
+fn an_engine_that_was_left_out_is_refused_with_the_features_name() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    for (flag, value) in [
+        ("--database-url", "postgres://host/db"),
+        ("--storage-url", "s3://bucket"),
+        ("--cache-url", "redis://host"),
+        ("--events-url", "kafka://broker:9092"),
+        ("--search-url", "http://host:9200"),
+    ] {
+        let (status, line) = failed(&[flag, value], folder.path());
+        assert_eq!(status, 64, "{line}");
+        assert!(line.contains("--features engines"), "{line:?} doesn't say how to have it");
+    }
 }
 
 #[test]

@@ -49,12 +49,8 @@ async fn assemble(settings: &Settings, assembly: &mut Assembly) -> Result<Faces,
     );
 
     // What another instance writes becomes stale in this one's cache.
-    assembly.spawn_live_feed(LiveFeed {
-        source: assembly.live_source()?,
-        hub: None,
-        cache: Some(reads.cache),
-        clock: assembly.clock(),
-    });
+    let feed = LiveFeed::new(assembly.live_source()?, None, Some(reads.cache), assembly.clock());
+    assembly.spawn_live_feed(feed);
     assembly.spawn_sweeper(&repositories, &blobs);
     assembly.spawn_purge(&repositories);
 

@@ -27,12 +27,8 @@ async fn assemble(settings: &Settings, assembly: &mut Assembly) -> Result<Faces,
     let tokens = Tokens::from_settings(&settings.auth, assembly.clock())?;
     let documents = assembly.document_client(settings, &tokens, true)?;
     let hub = Hub::default();
-    assembly.spawn_live_feed(LiveFeed {
-        source: assembly.live_source()?,
-        hub: Some(hub.clone()),
-        cache: None,
-        clock: assembly.clock(),
-    });
+    let source = assembly.live_source()?;
+    assembly.spawn_live_feed(LiveFeed::new(source, Some(hub.clone()), None, assembly.clock()));
 
     let access = tokens.access(settings.listen.trusted_proxies);
     let routes = live::routes(LiveState {

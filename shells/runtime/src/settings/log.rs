@@ -9,7 +9,7 @@ use crate::StartupError;
 const HEADING: &str = "What it logs";
 
 /// Libraries that say more than anybody reads; a directive that names one wins.
-const QUIET: &str = "tantivy=warn,sqlx=warn,hyper=warn,h2=warn";
+const QUIET: &str = "tantivy=warn,sqlx=warn,hyper=warn,h2=warn,pg_walstream=warn";
 
 /// `DMS_LOG`: how much is logged.
 pub const LOG: Setting = Setting {
