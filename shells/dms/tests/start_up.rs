@@ -72,7 +72,7 @@ fn an_engine_that_was_left_out_is_refused_with_the_features_name() {
 fn a_password_in_a_refused_url_is_not_repeated() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let (_, line) =
-        failed(&["--database-url", "postgres://docs:hunter2@host/db"], &folder.path().join("data"));
+        failed(&["--database-url", "mysql://docs:hunter2@host/db"], &folder.path().join("data"));
     assert!(!line.contains("hunter2"), "{line}");
 }
 
