@@ -66,11 +66,22 @@ async fn position(index: &TantivyIndex) -> Option<Position> {
 
 async fn find(index: &TantivyIndex, text: &str) -> SearchResults {
     let query = SearchQuery { text: Some(text.to_owned()), size: 100, ..SearchQuery::default() };
-    index.search(&query).await.unwrap()
+    search(index, &query).await
 }
 
 async fn everything(index: &TantivyIndex) -> SearchResults {
-    index.search(&SearchQuery { size: 100, ..SearchQuery::default() }).await.unwrap()
+    search(index, &SearchQuery { size: 100, ..SearchQuery::default() }).await
+}
+
+/// A search; on a machine that is busy with something else it may need more than one attempt.
+async fn search(index: &TantivyIndex, query: &SearchQuery) -> SearchResults {
+    for _ in 0..20 {
+        match index.search(query).await {
+            Err(error) if error.kind() == ErrorKind::Unavailable => {}
+            answer => return answer.unwrap(),
+        }
+    }
+    panic!("every search was refused as too many");
 }
 
 /// The only folder of tantivy's files.

@@ -16,9 +16,7 @@ impl Assembly {
         let checked = Arc::clone(&feed);
         self.health().add("live-updates", false, move || {
             let state = checked.state();
-            async move {
-                if state.is_running() { Ok(()) } else { Err(state.to_string().into()) }
-            }
+            async move { if state.is_running() { Ok(()) } else { Err(state.to_string().into()) } }
         });
         self.supervisor().spawn_restarting("live-updates", Backoff::default(), move |stop| {
             let feed = Arc::clone(&feed);

@@ -18,7 +18,7 @@ const PROGRAM: Program = Program {
     version: "1.2.3",
     http_port: 8042,
     grpc_port: Some(50042),
-    backends: Backends::EMBEDDED,
+    backends: Backends { document_service: true, ..Backends::ALL },
 };
 
 /// Serves examples.
@@ -66,6 +66,17 @@ fn every_setting_is_an_option_before_or_after_the_subcommand() {
         }
     }
     assert!(parse(&["--check"]).expect("accepted").common.check);
+}
+
+#[test]
+fn help_leaves_out_what_the_program_has_no_use_for() {
+    let program = Program { backends: Backends::NONE, grpc_port: None, ..PROGRAM };
+    let error = program.parse::<Arguments>(["x".into(), "--help".into()]).expect_err("help");
+    let text = error.to_string();
+    for absent in ["--database-url", "--aws-region", "--search-url", "--grpc-addr", "--data-dir"] {
+        assert!(!text.contains(absent), "{absent}\n{text}");
+    }
+    assert!(text.contains("--http-addr"), "{text}");
 }
 
 #[test]

@@ -183,7 +183,7 @@ fn engines_that_this_build_lacks_are_refused_with_what_it_has() {
             "memory:",
             &["redis://:hunter2@host", "memory://host", "file://a", "off"],
         ),
-        ("DMS_EVENTS_URL", "the URL of the database", &["kafka://a:9092,b:9092", "postgres://h/d"]),
+        ("DMS_EVENTS_URL", "sqlite://PATH", &["kafka://a:9092,b:9092", "postgres://h/d"]),
         (
             "DMS_SEARCH_URL",
             "file://PATH",
@@ -460,7 +460,7 @@ fn variables_that_mean_nothing_are_listed() {
         ("DMS_HTTP_ADDR", "127.0.0.1:1"),
         ("DMS_JWT_SECRET_FILE", ""),
         ("PATH", "/bin"),
-        ("DMS_CONSUMER_GROUP", "x"),
+        ("DMS_CONSUMER_GRUOP", "x"),
     ]);
-    assert_eq!(settings.unknown_variables, ["DMS_CONSUMER_GROUP", "DMS_JWT_SECERT"]);
+    assert_eq!(settings.unknown_variables, ["DMS_CONSUMER_GRUOP", "DMS_JWT_SECERT"]);
 }
