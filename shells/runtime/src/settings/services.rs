@@ -1,5 +1,7 @@
 //! Other services that a program calls.
 
+use axum::http::uri::PathAndQuery;
+
 use super::reader::Reader;
 use super::setting::Setting;
 use crate::StartupError;
@@ -27,7 +29,7 @@ pub(super) fn document_grpc_url(reader: &Reader<'_>) -> Result<String, StartupEr
     let sound = uri.is_some_and(|uri| {
         matches!(uri.scheme_str(), Some("http" | "https"))
             && uri.authority().is_some_and(|authority| !authority.as_str().contains('@'))
-            && matches!(uri.path_and_query().map(|path| path.as_str()), None | Some("" | "/"))
+            && matches!(uri.path_and_query().map(PathAndQuery::as_str), None | Some("" | "/"))
     });
     if !sound {
         let shown = location::redacted(&given.value);
