@@ -124,7 +124,7 @@ pub fn wait_for<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// A system on the engines; [`System::remove`] leaves nothing behind.
+/// A system on the engines, removed when it is dropped. Its programs must have ended by then.
 pub struct System {
     /// Of everything that is its own.
     pub name: String,
@@ -193,19 +193,25 @@ impl System {
                 json!(format!("{name}\\.[^.]+\\.(documents|signatures)"));
             settings["transforms.table.replacement"] = json!(format!("{name}.$1"));
             self.has_connector = true;
+            let mut is_as_is = true;
             wait_for("the connector to be taken", || {
                 let (status, body) = curl(
                     "PUT",
                     &format!("{}/connectors/{name}/config", connect_url()),
                     &["-H", "content-type: application/json", "-d", &settings.to_string()],
                 );
-                assert_ne!(status, 400, "refused: {body}");
+                if status == 400 {
+                    // A Connect that wasn't told where the database is, as the file wants it.
+                    assert!(is_as_is, "refused: {body}");
+                    is_as_is = false;
+                    settings.as_object_mut().expect("an object").extend(place_of_database());
+                }
                 (status / 100 == 2).then_some(())
             });
         }
         let streams = format!(
-            "SELECT count(*) FROM pg_replication_slots s JOIN pg_stat_replication r \
-             ON r.pid = s.active_pid WHERE s.slot_name = '{}' AND r.state = 'streaming'",
+            "SELECT count(*) FROM pg_replication_slots s JOIN pg_stat_activity a \
+             ON a.pid = s.active_pid WHERE s.slot_name = '{}' AND a.query ~ '^START_REPLICATION'",
             self.name
         );
         wait_for("Debezium to stream", || (self.query(&streams) == "1").then_some(()));
@@ -261,12 +267,7 @@ impl System {
             .collect();
         let file = folder.path().join("list");
         std::fs::write(&file, list).expect("a list");
-        output(
-            Command::new("curl")
-                .args(["-sS", "--fail", "-K"])
-                .arg(&file)
-                .args(S3_ACCESS),
-        );
+        output(Command::new("curl").args(["-sS", "--fail", "-K"]).arg(&file).args(S3_ACCESS));
         let hash = |id: &String| {
             let bytes = std::fs::read(folder.path().join(id)).unwrap_or_default();
             (id.clone(), Sha256::of(&bytes).to_string())
@@ -293,8 +294,7 @@ impl System {
             .collect()
     }
 
-    /// Removes everything. Its programs must have ended.
-    pub fn remove(&mut self) {
+    fn remove(&mut self) {
         let name = self.name.clone();
         if self.has_connector {
             let connector = format!("{}/connectors/{name}", connect_url());
@@ -334,6 +334,30 @@ impl System {
             redis(database, &["FLUSHDB"]);
         }
     }
+}
+
+impl Drop for System {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            // What went wrong is told already; a second panic would hide it.
+            let removed = std::panic::AssertUnwindSafe(|| self.remove());
+            let _ = std::panic::catch_unwind(removed);
+        } else {
+            self.remove();
+        }
+    }
+}
+
+/// Where the database is, in words of the connector.
+fn place_of_database() -> [(String, Value); 4] {
+    let url = postgres_url();
+    let (_, rest) = url.split_once("://").expect("a URL");
+    let (account, place) = rest.split_once('@').expect("an account");
+    let (user, password) = account.split_once(':').expect("a password");
+    let (address, _) = place.split_once('/').expect("a database");
+    let (host, port) = address.split_once(':').unwrap_or((address, "5432"));
+    [("hostname", host), ("port", port), ("user", user), ("password", password)]
+        .map(|(name, value)| (format!("database.{name}"), json!(value)))
 }
 
 /// A database of Redis that nobody uses, marked as taken.

@@ -58,6 +58,7 @@ static SYSTEMS: Mutex<Option<HashMap<PathBuf, System>>> = Mutex::new(None);
 /// Does something with the system of a folder, which is made if there is none.
 pub fn with_system<T>(data: &Path, tier: Tier, act: impl FnOnce(&mut System) -> T) -> T {
     let taken = systems(|systems| systems.remove(data));
+    // Dropped with what it has if `act` panics.
     let mut system = taken.unwrap_or_else(|| System::create(tier));
     let done = act(&mut system);
     systems(|systems| systems.insert(data.to_owned(), system));
@@ -219,8 +220,7 @@ impl Server {
 
     /// Where a path is served, behind the gateway if there is one.
     pub fn url(&self, path: &str) -> String {
-        let address =
-            self.services.as_ref().map_or(self.http, |services| services.address(path));
+        let address = self.services.as_ref().map_or(self.http, |services| services.address(path));
         format!("http://{address}{path}")
     }
 
@@ -328,16 +328,10 @@ impl Drop for Server {
         if self.is_left {
             return;
         }
-        if let Some(mut system) = systems(|systems| systems.remove(&self.data)) {
-            if std::thread::panicking() {
-                eprintln!("{}", self.log());
-                // One panic is enough to tell what happened.
-                let removed = std::panic::AssertUnwindSafe(|| system.remove());
-                let _ = std::panic::catch_unwind(removed);
-            } else {
-                system.remove();
-            }
+        if std::thread::panicking() {
+            eprintln!("{}", self.log());
         }
+        drop(systems(|systems| systems.remove(&self.data)));
     }
 }
 
