@@ -203,6 +203,7 @@ async fn real_files_arrive_whole_are_found_and_never_twice() {
 
     server.search_until("size=0", all as u64).await;
     phrases_find_their_files(&server, &files).await;
+    server.stores_agree(all);
     println!("{all} files imported, compared and searched");
 }
 

@@ -70,8 +70,12 @@ pub(super) fn redis(url: &Secret) -> Result<RedisClient> {
     RedisClient::new(url.expose(), RedisOptions::default())
 }
 
-pub(super) fn elasticsearch(url: &Secret) -> Result<Arc<dyn SearchIndex>> {
-    Ok(Arc::new(ElasticsearchIndex::new(ElasticsearchOptions::new(url.expose()))?))
+pub(super) fn elasticsearch(url: &Secret, alias: Option<&str>) -> Result<Arc<dyn SearchIndex>> {
+    let mut options = ElasticsearchOptions::new(url.expose());
+    if let Some(alias) = alias {
+        alias.clone_into(&mut options.alias);
+    }
+    Ok(Arc::new(ElasticsearchIndex::new(options)?))
 }
 
 pub(super) fn wal_source(url: &Secret, consumer: &str) -> Result<(Arc<dyn ChangeSource>, Closer)> {
@@ -87,9 +91,10 @@ pub(super) fn transient_wal_source(url: &Secret) -> Result<Arc<dyn ChangeSource>
 
 pub(super) fn kafka_source(
     brokers: &[String],
+    topic_prefix: Option<&str>,
     consumer: &str,
 ) -> Result<(Arc<dyn ChangeSource>, Closer)> {
-    let options = KafkaSourceOptions::new(brokers.join(","), consumer);
+    let options = kafka_options(brokers, topic_prefix, consumer);
     let source = Arc::new(KafkaChangeSource::new(options)?);
     let closed = Arc::clone(&source);
     let close = move || {
@@ -103,9 +108,24 @@ pub(super) fn kafka_source(
     Ok((source, Closer::new(close)))
 }
 
-pub(super) fn transient_kafka_source(brokers: &[String]) -> Result<Arc<dyn ChangeSource>> {
-    let options = KafkaSourceOptions::new(brokers.join(","), LIVE);
+pub(super) fn transient_kafka_source(
+    brokers: &[String],
+    topic_prefix: Option<&str>,
+) -> Result<Arc<dyn ChangeSource>> {
+    let options = kafka_options(brokers, topic_prefix, LIVE);
     Ok(Arc::new(KafkaChangeSource::transient(options)?))
+}
+
+fn kafka_options(
+    brokers: &[String],
+    topic_prefix: Option<&str>,
+    consumer: &str,
+) -> KafkaSourceOptions {
+    let mut options = KafkaSourceOptions::new(brokers.join(","), consumer);
+    if let Some(prefix) = topic_prefix {
+        options.topics = vec![format!("{prefix}.documents"), format!("{prefix}.signatures")];
+    }
+    options
 }
 
 /// A slot's name has no hyphens

@@ -24,8 +24,10 @@ pub(crate) fn open_index_source(
             super::engines::wal_source(url, consumer).map(|(source, closer)| (source, Some(closer)))
         }
         #[cfg(feature = "engines")]
-        EventsLocation::Kafka { brokers } => super::engines::kafka_source(brokers, consumer)
-            .map(|(source, closer)| (source, Some(closer))),
+        EventsLocation::Kafka { brokers, topic_prefix } => {
+            super::engines::kafka_source(brokers, topic_prefix.as_deref(), consumer)
+                .map(|(source, closer)| (source, Some(closer)))
+        }
         other => {
             let _ = consumer;
             Err(super::storage::not_built(other))
@@ -46,7 +48,9 @@ pub(crate) fn open_live_source(
         #[cfg(feature = "engines")]
         EventsLocation::Postgres(url) => super::engines::transient_wal_source(url),
         #[cfg(feature = "engines")]
-        EventsLocation::Kafka { brokers } => super::engines::transient_kafka_source(brokers),
+        EventsLocation::Kafka { brokers, topic_prefix } => {
+            super::engines::transient_kafka_source(brokers, topic_prefix.as_deref())
+        }
         other => Err(super::storage::not_built(other)),
     }
 }

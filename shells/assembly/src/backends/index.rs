@@ -23,7 +23,9 @@ pub(crate) async fn open_index(location: &SearchLocation) -> Result<Arc<dyn Sear
             }
         }
         #[cfg(feature = "engines")]
-        SearchLocation::Elasticsearch(url) => super::engines::elasticsearch(url),
+        SearchLocation::Elasticsearch { url, alias } => {
+            super::engines::elasticsearch(url, alias.as_deref())
+        }
         other => Err(super::storage::not_built(other)),
     }
 }

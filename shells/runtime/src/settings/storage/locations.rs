@@ -71,6 +71,8 @@ pub enum EventsLocation {
     Kafka {
         /// `HOST:PORT`, at least one.
         brokers: Vec<String>,
+        /// The topics are `PREFIX.documents` and `PREFIX.signatures`; none for `cdc`.
+        topic_prefix: Option<String>,
     },
 }
 
@@ -81,7 +83,12 @@ pub enum SearchLocation {
     /// A folder, absolute or relative to the working directory. It may not exist yet.
     Files(PathBuf),
     /// An Elasticsearch server.
-    Elasticsearch(Secret),
+    Elasticsearch {
+        /// Its address, with the path of a proxy in front if there is one.
+        url: Secret,
+        /// The name that the index is found under; none for `documents`.
+        alias: Option<String>,
+    },
 }
 
 /// What happens to an older schema at start.

@@ -19,6 +19,11 @@ use crate::{Secret, StartupError};
 
 const HEADING: &str = "Where everything is kept";
 
+/// Longest alias: what makes indices of it is within Elasticsearch's bound.
+const ALIAS_BYTES_MAX: usize = 200;
+/// Longest prefix of topics: with their names it is within Kafka's bound.
+const TOPIC_PREFIX_BYTES_MAX: usize = 200;
+
 /// `DMS_DATA_DIR`: where embedded backends keep everything.
 pub const DATA_DIR: Setting = Setting {
     name: "DMS_DATA_DIR",
@@ -73,7 +78,7 @@ pub const STORAGE_URL: Setting = Setting {
     default: "file://DATA_DIR/blobs",
     help: "Content of documents and images of signatures\n\n\
         file://PATH is relative to the working directory, file:///PATH is absolute. s3://BUCKET is \
-        a bucket, see the settings of S3.",
+        a bucket, see the settings of S3; s3://BUCKET/PREFIX keeps to the keys below it.",
     from_file: false,
 };
 
@@ -85,7 +90,8 @@ pub const CACHE_URL: Setting = Setting {
     default: "memory:",
     help: "Cache of documents, and counters of views\n\n\
         memory: keeps the cache in this process and the counters in the data directory. \
-        redis://HOST:PORT is a server that several processes share.",
+        redis://HOST:PORT is a server that several processes share, and a number as its path, \
+        redis://HOST:PORT/1, another of its databases.",
     from_file: true,
 };
 
@@ -97,7 +103,8 @@ pub const EVENTS_URL: Setting = Setting {
     default: "the database's own change log",
     help: "Stream of changes that feeds search and live updates\n\n\
         Leave it out to follow the database: the change log of SQLite, the write-ahead log of \
-        PostgreSQL. kafka://HOST:PORT,HOST:PORT reads the topics that Debezium writes.",
+        PostgreSQL. kafka://HOST:PORT,HOST:PORT reads the topics that Debezium writes: \
+        cdc.documents and cdc.signatures, or those of another prefix, kafka://HOST:PORT/PREFIX.",
     from_file: true,
 };
 
@@ -109,7 +116,8 @@ pub const SEARCH_URL: Setting = Setting {
     default: "file://DATA_DIR/index",
     help: "Search index\n\n\
         file://PATH is relative to the working directory, file:///PATH is absolute. \
-        http(s)://HOST:PORT is Elasticsearch. It is built anew from the database if it is missing.",
+        http(s)://HOST:PORT is Elasticsearch, with the index `documents` or that of another name, \
+        http(s)://HOST:PORT/ALIAS. It is built anew from the database if it is missing.",
     from_file: true,
 };
 
@@ -375,10 +383,7 @@ impl Parts<'_> {
         let embedded = SearchLocation::Files(self.data_dir.join("index"));
         match self.url_if_used(&SEARCH_URL, accepted)? {
             None => self.default_of(&SEARCH_URL, accepted, "file", embedded),
-            Some(url) if url.scheme == "http" => {
-                server(&url, "http")?;
-                Ok(Some(SearchLocation::Elasticsearch(Secret::new(url.given.value))))
-            }
+            Some(url) if url.scheme == "http" => elasticsearch(&url).map(Some),
             Some(url) => {
                 location::path(&url.given, &url.rest).map(|path| Some(SearchLocation::Files(path)))
             }
@@ -414,7 +419,7 @@ impl Parts<'_> {
             (_, Some(DatabaseLocation::Sqlite(_))) => Err(url.given.refuse(
                 "is not where the changes of DMS_DATABASE_URL, which is sqlite://, go to; leave it out",
             )),
-            ("kafka", _) => brokers(&url).map(|brokers| Some(EventsLocation::Kafka { brokers })),
+            ("kafka", _) => kafka(&url).map(Some),
             _ => {
                 server(&url, "postgres")?;
                 Ok(Some(EventsLocation::Postgres(Secret::new(url.given.value))))
@@ -454,23 +459,61 @@ fn server(url: &Url, scheme: &str) -> Result<(), StartupError> {
     Err(url.given.refuse(format!("`{shown}` names no host, expected {}", schemes::example(scheme))))
 }
 
-fn brokers(url: &Url) -> Result<Vec<String>, StartupError> {
+/// What follows the last slash of the path is the alias; what is before it is the way through a proxy.
+fn elasticsearch(url: &Url) -> Result<SearchLocation, StartupError> {
+    server(url, "http")?;
+    let refuse = |why: &str| {
+        let shown = location::redacted(&url.given.value);
+        let expected = schemes::example("http");
+        Err(url.given.refuse(format!("`{shown}` {why}, expected {expected}")))
+    };
+    if url.rest.contains(['?', '#']) {
+        return refuse("takes no parameters");
+    }
+    let (_, after) = url.given.value.split_once("://").unwrap_or_default();
+    let alias = after.rsplit_once('/').map_or("", |(_, alias)| alias);
+    if alias.is_empty() {
+        let url = Secret::new(url.given.value.clone());
+        return Ok(SearchLocation::Elasticsearch { url, alias: None });
+    }
+    let plain = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
+    let starts = alias.starts_with(|c: char| c.is_ascii_lowercase());
+    if alias.len() > ALIAS_BYTES_MAX || !starts || !alias.bytes().all(plain) {
+        return refuse("names no alias of a to z, 0 to 9 and -, a letter first");
+    }
+    let base = url.given.value.strip_suffix(alias).unwrap_or_default();
+    Ok(SearchLocation::Elasticsearch {
+        url: Secret::new(base.to_owned()),
+        alias: Some(alias.to_owned()),
+    })
+}
+
+fn kafka(url: &Url) -> Result<EventsLocation, StartupError> {
     let refuse = |why: &str| {
         let shown = location::redacted(&url.given.value);
         url.given.refuse(format!("`{shown}` {why}, expected {}", schemes::example("kafka")))
     };
-    let rest = url.rest.strip_prefix("//").unwrap_or_default().trim_end_matches('/');
-    if rest.contains(['/', '?', '#', '@']) {
-        return Err(refuse("holds more than brokers"));
+    let rest = url.rest.strip_prefix("//").unwrap_or_default();
+    let (brokers, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+    if rest.contains(['?', '#', '@']) {
+        return Err(refuse("holds more than brokers and a prefix"));
     }
-    let brokers: Vec<String> = rest.split(',').map(|broker| broker.trim().to_owned()).collect();
+    let word = |c: u8| c.is_ascii_alphanumeric() || b"._-".contains(&c);
+    if prefix.len() > TOPIC_PREFIX_BYTES_MAX || !prefix.bytes().all(word) {
+        return Err(refuse("has a prefix that isn't made of letters, digits, '.', '_' and '-'"));
+    }
+    let brokers: Vec<String> = brokers.split(',').map(|broker| broker.trim().to_owned()).collect();
     let sound = |broker: &String| {
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_.[]:".contains(c);
         let port =
             broker.rsplit_once(':').map(|(host, port)| (host.is_empty(), port.parse::<u16>()));
         broker.chars().all(plain) && matches!(port, Some((false, Ok(1..))))
     };
-    if brokers.iter().all(sound) { Ok(brokers) } else { Err(refuse("names no broker")) }
+    if !brokers.iter().all(sound) {
+        return Err(refuse("names no broker"));
+    }
+    let topic_prefix = (!prefix.is_empty()).then(|| prefix.to_owned());
+    Ok(EventsLocation::Kafka { brokers, topic_prefix })
 }
 
 fn migrate(reader: &Reader<'_>) -> Result<Migrate, StartupError> {

@@ -65,10 +65,10 @@ pub(super) fn example(scheme: &str) -> &'static str {
         "file" => "file://PATH",
         "memory" => "memory:",
         "postgres" => "postgres://USER:PASSWORD@HOST:PORT/DATABASE",
-        "s3" => "s3://BUCKET",
-        "redis" => "redis://HOST:PORT",
-        "kafka" => "kafka://HOST:PORT,HOST:PORT",
-        "http" => "http(s)://HOST:PORT",
+        "s3" => "s3://BUCKET or s3://BUCKET/PREFIX",
+        "redis" => "redis://HOST:PORT or redis://HOST:PORT/NUMBER",
+        "kafka" => "kafka://HOST:PORT,HOST:PORT or kafka://HOST:PORT/PREFIX",
+        "http" => "http(s)://HOST:PORT or http(s)://HOST:PORT/ALIAS",
         _ => "",
     }
 }
