@@ -36,7 +36,12 @@ impl VerifyCommand {
                 version.map_or_else(|| "none".to_owned(), |version| version.to_string())
             };
             let (row, index) = (version(drift.row), version(drift.index));
-            let _ = writeln!(out, "{}  {}  database {row}, index {index}", drift.id, drift.kind.as_str());
+            let _ = writeln!(
+                out,
+                "{}  {}  database {row}, index {index}",
+                drift.id,
+                drift.kind.as_str()
+            );
         }
         let _ = writeln!(
             out,
