@@ -26,8 +26,9 @@ impl Scene {
                 while !ended.load(Ordering::Relaxed) {
                     let url = format!("http://{address}/documents/_search");
                     let answer = http.post(url).json(&search).send().await.expect("an answer");
-                    assert!(answer.status().is_success(), "search failed: {}", answer.status());
+                    let status = answer.status();
                     let answer: serde_json::Value = answer.json().await.expect("JSON");
+                    assert!(status.is_success(), "search failed: {status}: {answer}");
                     assert_eq!(answer["hits"]["total"]["value"], STEADY, "{answer}");
                     searches.fetch_add(1, Ordering::Relaxed);
                     sleep(Duration::from_millis(20)).await;
