@@ -20,6 +20,9 @@ impl Runner {
     pub(super) async fn deliver(&self, batch: RecordBatch, stop: &CancellationToken) -> Flow<()> {
         self.meters.batch(batch.records.len());
         let (changes, poison) = split(batch.records);
+        if let Some(first) = changes.first() {
+            self.behind.comes_next(first.committed_at);
+        }
         let mut has_letters = !poison.is_empty();
         if has_letters {
             self.bury_poison(poison, stop).await?;
@@ -30,7 +33,11 @@ impl Runner {
         if has_letters {
             self.hold_while_over_budget(stop).await?;
         }
-        self.acknowledge(batch.position, stop).await
+        self.acknowledge(batch.position, stop).await?;
+        if let Some(newest) = changes.iter().map(|change| change.committed_at).max() {
+            self.behind.reached(newest);
+        }
+        Ok(())
     }
 
     /// Takes changes through one sink until all are done; whether some became dead letters.

@@ -9,6 +9,7 @@ const CHANGES: &str = "dms_stream_changes_total";
 const BATCH_SIZE: &str = "dms_stream_batch_size";
 const COMMIT_TO_APPLIED: &str = "dms_stream_commit_to_applied_seconds";
 const LAG: &str = "dms_stream_lag_changes";
+const LAG_SECONDS: &str = "dms_stream_lag_seconds";
 const DEAD_LETTERS: &str = "dms_stream_dead_letters";
 
 /// The meters of one consumer.
@@ -26,6 +27,11 @@ impl Meters {
         describe_histogram!(BATCH_SIZE, Unit::Count, "records per batch");
         describe_histogram!(COMMIT_TO_APPLIED, Unit::Seconds, "time from commit to effect");
         describe_gauge!(LAG, Unit::Count, "changes committed but not acknowledged");
+        describe_gauge!(
+            LAG_SECONDS,
+            Unit::Seconds,
+            "time since when changes may be missing; 0 if none is"
+        );
         describe_gauge!(DEAD_LETTERS, Unit::Count, "dead letters kept");
     }
 
@@ -50,6 +56,10 @@ impl Meters {
     #[expect(clippy::cast_precision_loss, reason = "precise up to 2^52 changes")]
     pub(super) fn lag(&self, changes: u64) {
         gauge!(LAG, "consumer" => self.consumer.clone()).set(changes as f64);
+    }
+
+    pub(super) fn lag_seconds(&self, behind: time::Duration) {
+        gauge!(LAG_SECONDS, "consumer" => self.consumer.clone()).set(behind.as_seconds_f64());
     }
 
     #[expect(clippy::cast_precision_loss, reason = "precise up to 2^52 letters")]

@@ -20,6 +20,7 @@
 //! not have got as far.
 
 mod backoff;
+mod behind;
 mod delivery;
 mod meters;
 mod options;
@@ -39,6 +40,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::backoff::Backoff;
+use self::behind::Behind;
 use self::meters::Meters;
 pub use self::options::RunnerOptions;
 pub use self::status::{RunnerState, RunnerStatus, StreamCounts};
@@ -82,6 +84,7 @@ pub struct Runner {
     status: watch::Sender<RunnerStatus>,
     /// Whether the source has been asked for changes and hasn't answered.
     is_listening: AtomicBool,
+    behind: Behind,
 }
 
 /// Why a run ends.
@@ -104,7 +107,8 @@ impl Runner {
         let meters = Meters::new(&options.consumer);
         let (status, _) = watch::channel(RunnerStatus::default());
         let is_listening = AtomicBool::new(false);
-        Self { source, sinks, dead_letters, clock, options, meters, status, is_listening }
+        let behind = Behind::default();
+        Self { source, sinks, dead_letters, clock, options, meters, status, is_listening, behind }
     }
 
     /// What the runner says of itself, now and from now on.
@@ -198,13 +202,29 @@ impl Runner {
     /// down. Failures only leave the old figures.
     async fn observe(&self) -> Infallible {
         loop {
+            let asked_at = self.clock.now();
             if let Ok(lag) = self.source.lag().await {
+                if lag == 0 {
+                    self.behind.reached(asked_at);
+                    self.meters.lag_seconds(time::Duration::ZERO);
+                } else {
+                    self.measure_behind();
+                }
                 self.set_lag(lag);
+            } else {
+                // Nobody knows what was committed meanwhile.
+                self.measure_behind();
             }
             if let Ok(count) = self.dead_letters.count(&self.options.consumer).await {
                 self.set_dead_letters(count);
             }
             tokio::time::sleep(OBSERVE_EVERY).await;
+        }
+    }
+
+    fn measure_behind(&self) {
+        if let Some(behind) = self.behind.since(self.clock.now()) {
+            self.meters.lag_seconds(behind);
         }
     }
 

@@ -66,6 +66,7 @@ fn every_change_is_counted_by_what_became_of_it() {
     assert_eq!(measured["dms_stream_batch_size"], [6.0]);
     assert_eq!(measured["dms_stream_commit_to_applied_seconds"], [1.0, 1.0]);
     assert_eq!(measured["dms_stream_lag_changes"], [0.0]);
+    assert_eq!(measured["dms_stream_lag_seconds"], [0.0]);
     assert_eq!(measured["dms_stream_dead_letters"], [2.0]);
 }
 
@@ -77,9 +78,12 @@ fn lag_is_measured_while_a_sink_is_down() {
         world.sink.fail(crate::support::unavailable());
     }
     let runner = world.runner(options());
-    measure(world.play(&runner, async {
+    let measured = measure(world.play(&runner, async {
         status(&runner, |status| status.lag_changes == Some(2)).await;
         world.append(&[3]);
         status(&runner, |status| status.lag_changes == Some(3)).await;
     }));
+    assert_eq!(measured["dms_stream_lag_changes"], [3.0]);
+    // The change that waits was committed a second ago.
+    assert_eq!(measured["dms_stream_lag_seconds"], [1.0]);
 }

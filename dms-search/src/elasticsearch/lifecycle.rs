@@ -16,10 +16,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use dms_core::ports::{index_missing, rebuild_running};
-use dms_core::{Error, Result};
+use dms_core::{Error, ErrorChain, Result};
 use reqwest::{Method, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::time::sleep;
 
 use super::client::{Class, Client, Payload};
 use super::error::{of_answer, refusal, unreadable};
@@ -171,7 +172,7 @@ impl Lifecycle<'_> {
     }
 
     /// Puts the index that is being built in the place of the live one, at one stroke, and removes
-    /// all others.
+    /// all others once no search can be on its way to them.
     pub(super) async fn promote(&self, name: &str, meta: &Meta) -> Result<()> {
         self.change(Method::POST, &format!("{name}/_refresh"), Payload::Nothing).await?;
         let refresh = mapping::interval(Some(self.options.refresh_interval));
@@ -186,8 +187,27 @@ impl Lifecycle<'_> {
             json!({ "remove": { "index": name, "alias": staged, "must_exist": false } }),
         ];
         let others = indexes.aliases.keys().map(|number| indexes.name(*number));
-        actions.extend(others.filter(|other| other != name).map(|other| remove(&other)));
-        self.change_aliases(actions).await
+        let others: Vec<_> = others.filter(|other| other != name).collect();
+        let aliases = [alias, &staged, &self.outdated_alias()];
+        actions.extend(others.iter().flat_map(|other| {
+            aliases.map(|alias| {
+                json!({ "remove": { "index": other, "alias": alias, "must_exist": false } })
+            })
+        }));
+        self.change_aliases(actions).await?;
+        if others.is_empty() {
+            return Ok(());
+        }
+        // A search that was told the old name would find its shards gone, and fail.
+        sleep(self.options.search_time_max).await;
+        for other in others {
+            let removed = self.change(Method::DELETE, &other, Payload::Nothing).await;
+            if let Err(error) = removed {
+                // The next one that is put in its place removes it.
+                tracing::warn!(index = other, error = %ErrorChain(&error), "old search index not removed");
+            }
+        }
+        Ok(())
     }
 
     /// Makes an index under the next number; the number, and what was there before.

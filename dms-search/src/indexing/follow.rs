@@ -1,12 +1,13 @@
 //! The stream, taken into an index that is being built.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use dms_core::model::change::{Change, Record, RecordBatch};
 use dms_core::ports::{BatchLimits, ChangeSource};
-use dms_core::{ErrorChain, Result};
+use dms_core::{Error, ErrorChain, Result};
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
 use super::IndexingSink;
@@ -68,7 +69,7 @@ impl<'a> Follower<'a> {
     /// Goes on until at most `lag_max` changes are ahead.
     pub(super) async fn catch_up(&self, sink: &IndexingSink, lag_max: u64) -> Result<()> {
         loop {
-            match self.patiently(self.source.lag().await).await? {
+            match self.lag(sink).await? {
                 Some(lag) if lag <= lag_max => return Ok(()),
                 _ => self.next(sink, sleep(LOOK_EVERY)).await?,
             }
@@ -79,7 +80,7 @@ impl<'a> Follower<'a> {
     pub(super) async fn catch_up_to_now(&self, sink: &IndexingSink) -> Result<()> {
         let mut end = None;
         loop {
-            if let Some(lag) = self.patiently(self.source.lag().await).await? {
+            if let Some(lag) = self.lag(sink).await? {
                 let taken = self.count();
                 if lag == 0 || taken >= *end.get_or_insert(taken + lag) {
                     return Ok(());
@@ -87,6 +88,26 @@ impl<'a> Follower<'a> {
             }
             self.next(sink, sleep(LOOK_EVERY)).await?;
         }
+    }
+
+    /// How many changes are ahead. Goes on meanwhile: on a busy machine it takes so long to find out
+    /// that too many would come to ever catch up.
+    async fn lag(&self, sink: &IndexingSink) -> Result<Option<u64>> {
+        let (is_measured, measured) = (AtomicBool::new(false), Notify::new());
+        let measure = async {
+            let lag = self.source.lag().await;
+            is_measured.store(true, Ordering::Release);
+            measured.notify_one();
+            Ok(lag)
+        };
+        let take = async {
+            while !is_measured.load(Ordering::Acquire) {
+                self.next(sink, measured.notified()).await?;
+            }
+            Ok::<_, Error>(())
+        };
+        let (lag, ()) = tokio::try_join!(measure, take)?;
+        self.patiently(lag).await
     }
 
     /// What was answered; nothing, after a pause, for a failure that may pass.
