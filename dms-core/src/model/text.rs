@@ -59,7 +59,13 @@ pub struct TextKey {
 /// Takes plain text out of bytes: invalid UTF-8 replaced, cut at a character boundary to at most
 /// `limit_bytes`.
 pub fn plain_text(content: &[u8], limit_bytes: usize) -> String {
-    let mut text = String::from_utf8_lossy(&content[..content.len().min(limit_bytes)]).into_owned();
+    let mut head = &content[..content.len().min(limit_bytes)];
+    if head.len() < content.len() {
+        // The beginning of a character that was cut is no invalid one.
+        let cut = head.utf8_chunks().last().map_or(0, |chunk| chunk.invalid().len());
+        head = &head[..head.len() - cut];
+    }
+    let mut text = String::from_utf8_lossy(head).into_owned();
     truncate_at_char(&mut text, limit_bytes);
     text
 }
@@ -68,5 +74,19 @@ pub fn plain_text(content: &[u8], limit_bytes: usize) -> String {
 pub fn truncate_at_char(text: &mut String, limit_bytes: usize) {
     if text.len() > limit_bytes {
         text.truncate(text.floor_char_boundary(limit_bytes));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_text_is_cut_between_characters_of_any_length() {
+        for limit in 0..8 {
+            let expected = if limit < 4 { "" } else { "🦀" };
+            assert_eq!(plain_text("🦀🦀".as_bytes(), limit), expected, "{limit}");
+        }
+        assert_eq!(plain_text(b"a\xf0", 10), "a\u{fffd}");
     }
 }

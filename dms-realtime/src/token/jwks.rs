@@ -6,15 +6,14 @@ use std::time::Duration;
 
 use dms_core::{Error, ErrorChain, Result};
 use jsonwebtoken::Algorithm;
-use jsonwebtoken::jwk::Jwk;
 use reqwest::redirect::Policy;
 use reqwest::{Client, Url};
-use serde_json::Value;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::claims::refused;
 use super::key::Key;
+use super::key_set::KeySet;
 
 /// How soon fetching is tried again if there are no keys at all, or an attempt was abandoned.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
@@ -58,7 +57,7 @@ pub(super) struct JwksCache {
 
 #[derive(Default)]
 struct State {
-    keys: Vec<(Option<String>, Arc<Key>)>,
+    keys: KeySet,
     fetched_at: Option<Instant>,
     attempt: Option<Attempt>,
 }
@@ -75,17 +74,6 @@ enum Outcome {
     Unfinished,
     Failed,
     Succeeded,
-}
-
-impl State {
-    /// Without a key id, the one key there is for the algorithm, if there is just one.
-    fn find(&self, kid: Option<&str>, algorithm: Algorithm) -> Option<Arc<Key>> {
-        let mut found = self.keys.iter().filter(|(id, key)| {
-            key.algorithm == algorithm && (kid.is_none() || id.as_deref() == kid)
-        });
-        let (_, key) = found.next()?;
-        (kid.is_some() || found.next().is_none()).then(|| Arc::clone(key))
-    }
 }
 
 impl JwksCache {
@@ -119,12 +107,12 @@ impl JwksCache {
     /// # Errors
     /// `Unauthenticated` if there is none; `Unavailable` if that can't be told.
     pub(super) async fn key(&self, kid: Option<&str>, algorithm: Algorithm) -> Result<Arc<Key>> {
-        if let Some(key) = self.read(|state| state.find(kid, algorithm)) {
+        if let Some(key) = self.read(|state| state.keys.find(kid, algorithm)) {
             return self.unless_withdrawn(key, kid, algorithm).await;
         }
         let _flight = self.flight.lock().await;
         // Somebody else may have fetched it meanwhile.
-        if let Some(key) = self.read(|state| state.find(kid, algorithm)) {
+        if let Some(key) = self.read(|state| state.keys.find(kid, algorithm)) {
             return Ok(key);
         }
         match self.resting() {
@@ -132,7 +120,8 @@ impl JwksCache {
             Some(Outcome::Succeeded) => {}
             Some(Outcome::Unfinished | Outcome::Failed) => return Err(unavailable()),
         }
-        self.read(|state| state.find(kid, algorithm)).ok_or_else(|| refused("key id is unknown"))
+        self.read(|state| state.keys.find(kid, algorithm))
+            .ok_or_else(|| refused("key id is unknown"))
     }
 
     /// Fetches keys anew if they are old; whoever comes while that lasts takes the old one.
@@ -154,7 +143,8 @@ impl JwksCache {
             tracing::warn!(error = %ErrorChain(&error), "signing keys not refreshed");
             return Ok(key);
         }
-        self.read(|state| state.find(kid, algorithm)).ok_or_else(|| refused("key was withdrawn"))
+        self.read(|state| state.keys.find(kid, algorithm))
+            .ok_or_else(|| refused("key was withdrawn"))
     }
 
     /// What the last attempt came to, if the next must wait yet.
@@ -191,7 +181,7 @@ impl JwksCache {
         }
     }
 
-    async fn fetch(&self) -> Result<Vec<(Option<String>, Arc<Key>)>> {
+    async fn fetch(&self) -> Result<KeySet> {
         let failed = |e: reqwest::Error| unavailable().with_source(e.without_url());
         let answer = self.client.get(self.url.clone()).send().await.map_err(failed)?;
         // A redirect isn't followed, so it is no success either.
@@ -206,21 +196,7 @@ impl JwksCache {
             }
             body.extend_from_slice(&chunk);
         }
-        let set: Value = serde_json::from_slice(&body).map_err(|e| unavailable().with_source(e))?;
-        let keys = set.get("keys").and_then(Value::as_array);
-        let keys = keys.ok_or_else(|| unavailable().with_source("answer has no keys"))?;
-        if keys.len() > self.options.keys_max {
-            return Err(unavailable().with_source("answer has too many keys"));
-        }
-        // Keys of kinds that aren't known must be passed over (RFC 7517, section 5).
-        Ok(keys
-            .iter()
-            .filter_map(|key| serde_json::from_value::<Jwk>(key.clone()).ok())
-            .filter_map(|jwk| {
-                let key = Key::from_jwk(&jwk)?;
-                Some((jwk.common.key_id, Arc::new(key)))
-            })
-            .collect())
+        KeySet::parse(&body, self.options.keys_max).map_err(|e| unavailable().with_source(e))
     }
 
     fn read<T>(&self, read: impl FnOnce(&State) -> T) -> T {

@@ -8,6 +8,8 @@ mod issuer;
 mod jwks;
 #[cfg(feature = "jwt")]
 mod key;
+#[cfg(feature = "jwks")]
+mod key_set;
 mod presented;
 #[cfg(feature = "jwt")]
 mod verifier;

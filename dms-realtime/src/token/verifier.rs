@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+#[cfg(feature = "jwks")]
+use dms_core::Error;
 use dms_core::ports::{Clock, TokenVerifier};
 use dms_core::{Claims, Result};
 use jsonwebtoken::decode_header;
@@ -13,6 +15,8 @@ use super::key::Key;
 
 #[cfg(feature = "jwks")]
 use super::jwks::{JwksCache, JwksOptions};
+#[cfg(feature = "jwks")]
+use super::key_set::KeySet;
 
 /// Longest token, in bytes.
 pub const TOKEN_BYTES_MAX: usize = 8 << 10;
@@ -53,6 +57,8 @@ pub struct JwtVerifier {
 enum Keys {
     Fixed(Box<Key>),
     #[cfg(feature = "jwks")]
+    Given(KeySet),
+    #[cfg(feature = "jwks")]
     Fetched(Box<JwksCache>),
 }
 
@@ -73,6 +79,19 @@ impl JwtVerifier {
     pub fn with_public_key(pem: &[u8], rules: TokenRules, clock: Arc<dyn Clock>) -> Result<Self> {
         let keys = Keys::Fixed(Box::new(Key::from_public_pem(pem)?));
         Ok(Self { keys, rules, clock })
+    }
+
+    /// Verifies with the keys of a JWK set (RFC 7517, section 5), given as JSON. Those for other
+    /// algorithms than RS256, ES256 and `EdDSA` are passed over.
+    ///
+    /// # Errors
+    /// `Invalid` for anything but a set of at most 100 keys.
+    #[cfg(feature = "jwks")]
+    pub fn with_key_set(set: &[u8], rules: TokenRules, clock: Arc<dyn Clock>) -> Result<Self> {
+        let keys = KeySet::parse(set, JwksOptions::default().keys_max).map_err(|e| {
+            Error::invalid("key_set", "must be a JWK set (RFC 7517)").with_source(e)
+        })?;
+        Ok(Self { keys: Keys::Given(keys), rules, clock })
     }
 
     /// Verifies with the keys found at `url` (RFC 7517), fetched when they are needed. Those for
@@ -100,11 +119,11 @@ impl JwtVerifier {
         expect(clippy::unused_async, reason = "only fetching keys takes time")
     )]
     pub async fn check(&self) -> Result<()> {
-        match &self.keys {
-            Keys::Fixed(_) => Ok(()),
-            #[cfg(feature = "jwks")]
-            Keys::Fetched(cache) => cache.check().await,
+        #[cfg(feature = "jwks")]
+        if let Keys::Fetched(cache) = &self.keys {
+            return cache.check().await;
         }
+        Ok(())
     }
 }
 
@@ -122,6 +141,11 @@ impl TokenVerifier for JwtVerifier {
         let payload = match &self.keys {
             Keys::Fixed(key) => key.open(token)?,
             #[cfg(feature = "jwks")]
+            Keys::Given(keys) => keys
+                .find(header.kid.as_deref(), header.alg)
+                .ok_or_else(|| refused("key id is unknown"))?
+                .open(token)?,
+            #[cfg(feature = "jwks")]
             Keys::Fetched(cache) => {
                 cache.key(header.kid.as_deref(), header.alg).await?.open(token)?
             }
@@ -135,6 +159,8 @@ impl fmt::Debug for JwtVerifier {
         let mut debug = f.debug_struct("JwtVerifier");
         match &self.keys {
             Keys::Fixed(key) => debug.field("algorithm", &key.algorithm),
+            #[cfg(feature = "jwks")]
+            Keys::Given(keys) => debug.field("keys", keys),
             #[cfg(feature = "jwks")]
             Keys::Fetched(cache) => debug.field("keys", cache),
         };

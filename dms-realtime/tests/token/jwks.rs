@@ -291,6 +291,23 @@ async fn check_fetches_keys_ahead_of_the_first_token() {
     assert_eq!(served.requests(), 1);
 }
 
+#[tokio::test]
+async fn keys_that_are_given_need_no_endpoint() {
+    let given =
+        |set: &str| JwtVerifier::with_key_set(set.as_bytes(), TokenRules::default(), clock());
+    let set = json!({"keys": [P256.jwk("p"), ED25519.jwk("e"), {"kty": "new"}]});
+    let verifier = given(&set.to_string()).expect("a set");
+    verifier.check().await.expect("keys are there");
+    assert!(code(&verifier, &P256.sign_with_kid(Some("p"), &claims())).await.is_ok());
+    assert!(code(&verifier, &P256.sign_with_kid(None, &claims())).await.is_ok());
+    for token in [P256.sign_with_kid(Some("e"), &claims()), hs256(SECRET, &claims())] {
+        assert_eq!(code(&verifier, &token).await, Err("token_invalid"));
+    }
+    for bad in ["", "[]", "{}", r#"{"keys":{}}"#] {
+        assert_eq!(given(bad).expect_err("no set").fields()[0].field, "key_set", "{bad}");
+    }
+}
+
 #[test]
 fn only_http_urls_are_accepted() {
     for url in ["", "keys", "ftp://host/keys", "file:///etc/passwd"] {

@@ -33,7 +33,8 @@ mod live;
 mod search;
 mod service;
 mod signatures;
-mod sse;
+#[doc(hidden)]
+pub mod sse;
 mod transport;
 
 use std::fmt;

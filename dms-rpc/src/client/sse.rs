@@ -1,23 +1,23 @@
 //! The event stream format (WHATWG HTML, "Server-sent events"): bytes to events, without I/O.
 
 /// Most bytes that one event may have.
-pub(super) const EVENT_BYTES_MAX: usize = 1 << 20;
+pub const EVENT_BYTES_MAX: usize = 1 << 20;
 
 /// An event that has data.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct RawEvent {
+pub struct RawEvent {
     /// The last id that was set, by this event or one before.
-    pub(super) id: Option<String>,
-    pub(super) data: String,
+    pub id: Option<String>,
+    pub data: String,
 }
 
 /// An event larger than [`EVENT_BYTES_MAX`].
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct TooLarge;
+pub struct TooLarge;
 
 /// Takes events out of bytes as they come.
 #[derive(Debug, Default)]
-pub(super) struct Parser {
+pub struct Parser {
     /// The beginning of a line whose end hasn't come yet.
     line: Vec<u8>,
     /// Whether the last byte was a carriage return, which a line feed may follow.
@@ -30,16 +30,12 @@ pub(super) struct Parser {
 
 impl Parser {
     /// A parser of a stream that goes on after the event with this id.
-    pub(super) fn after(id: Option<String>) -> Self {
+    pub fn after(id: Option<String>) -> Self {
         Self { id, ..Self::default() }
     }
 
     /// Takes the next bytes, and puts the events they complete into `events`.
-    pub(super) fn feed(
-        &mut self,
-        bytes: &[u8],
-        mut events: impl FnMut(RawEvent),
-    ) -> Result<(), TooLarge> {
+    pub fn feed(&mut self, bytes: &[u8], mut events: impl FnMut(RawEvent)) -> Result<(), TooLarge> {
         for &byte in bytes {
             if std::mem::replace(&mut self.after_return, byte == b'\r') && byte == b'\n' {
                 continue;

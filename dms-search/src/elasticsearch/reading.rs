@@ -2,6 +2,7 @@
 //! index, whatever highlighter Elasticsearch has.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use dms_core::model::change::DocumentRow;
 use dms_core::model::highlight::{FragmentLimits, Highlighter};
@@ -143,6 +144,16 @@ impl<H> Found<H> {
 }
 
 impl ElasticsearchIndex {
+    /// The request that a search is, as JSON; none if nothing is asked because nothing can be found.
+    #[doc(hidden)]
+    pub fn search_request(query: &SearchQuery, time_max: Duration) -> Option<String> {
+        let text = query.text.as_deref().and_then(TextQuery::parse);
+        if text.as_ref().is_some_and(TextQuery::is_empty) {
+            return None;
+        }
+        Some(query::search(query, text.as_ref(), time_max).to_string())
+    }
+
     pub(super) async fn find(&self, query: &SearchQuery) -> Result<SearchResults> {
         let text = query.text.as_deref().and_then(TextQuery::parse);
         if text.as_ref().is_some_and(TextQuery::is_empty) {
