@@ -16,6 +16,8 @@ use super::sink::choose;
 
 /// How long is waited for changes before the lag is looked at again.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// How many times the lag that is wanted is good enough if it doesn't shrink any more.
+const STEADY_LAGS: u64 = 10;
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(200);
 
 /// Takes changes out of a source of its own, a batch at a time: between two calls nothing is on its
@@ -66,13 +68,20 @@ impl<'a> Follower<'a> {
         Ok(())
     }
 
-    /// Goes on until at most `lag_max` changes are ahead.
+    /// Goes on until at most `lag_max` changes are ahead; or somewhat more, and no longer fewer: where
+    /// many write and the index is slow, that many are on their way at any time.
     pub(super) async fn catch_up(&self, sink: &IndexingSink, lag_max: u64) -> Result<()> {
+        let mut before = None;
         loop {
-            match self.lag(sink).await? {
-                Some(lag) if lag <= lag_max => return Ok(()),
-                _ => self.next(sink, sleep(LOOK_EVERY)).await?,
+            if let Some(lag) = self.lag(sink).await? {
+                let is_steady = before.is_some_and(|before| lag >= before)
+                    && lag <= lag_max.saturating_mul(STEADY_LAGS);
+                if lag <= lag_max || is_steady {
+                    return Ok(());
+                }
+                before = Some(lag);
             }
+            self.next(sink, sleep(LOOK_EVERY)).await?;
         }
     }
 
