@@ -99,14 +99,16 @@ impl Field<'_> {
     }
 }
 
-/// The moment that is a number of milliseconds, microseconds or nanoseconds since 1970.
+/// The moment that is a number of milliseconds, microseconds or nanoseconds since 1970; none before
+/// the year 0, which RFC 3339 can't write.
 pub(super) fn moment_of(number: i64) -> Option<OffsetDateTime> {
     let nanos = match number.unsigned_abs() {
         size if size < MILLIS_BELOW.unsigned_abs() => i128::from(number) * 1_000_000,
         size if size < MICROS_BELOW.unsigned_abs() => i128::from(number) * 1_000,
         _ => i128::from(number),
     };
-    OffsetDateTime::from_unix_timestamp_nanos(nanos).ok().map(timestamp::truncate)
+    let moment = OffsetDateTime::from_unix_timestamp_nanos(nanos).ok()?;
+    (moment.year() >= 0).then(|| timestamp::truncate(moment))
 }
 
 fn unreadable(column: &str, text: &str) -> String {
@@ -181,6 +183,14 @@ mod tests {
         assert_eq!(moment_of(0), Some(OffsetDateTime::UNIX_EPOCH));
         for number in [i64::MIN, i64::MAX, MILLIS_BELOW, MICROS_BELOW, -1] {
             moment_of(number);
+        }
+    }
+
+    #[test]
+    fn a_moment_that_cannot_be_written_is_out_of_range() {
+        assert!(moment_of(-62_167_219_200_000).is_some());
+        for before_year_0 in [-62_167_219_200_001, -99_999_999_999_999] {
+            assert_eq!(moment_of(before_year_0), None);
         }
     }
 }

@@ -83,6 +83,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("token", token),
 ];
 
+/// The first byte, which chooses among variants of a target, and the rest.
 #[cfg(any(
     feature = "live",
     feature = "requests",
@@ -90,7 +91,6 @@ pub const TARGETS: &[(&str, Target)] = &[
     feature = "tokens",
     feature = "wal"
 ))]
-/// The first byte, which chooses among variants of a target, and the rest.
 fn choice(input: &[u8]) -> Option<(u8, &[u8])> {
     input.split_first().map(|(first, rest)| (*first, rest))
 }

@@ -52,6 +52,7 @@ const NAMES: [&str; 27] = [
 /// A search, and after the end of the line a text to search. The query is bounded, every index finds
 /// the same, and what is shown is the text with nothing but `<em>` added.
 pub fn search_text(input: &[u8]) {
+    thread_local!(static INDEXES: OnceCell<Indexes> = const { OnceCell::new() });
     let Ok(input) = std::str::from_utf8(input) else { return };
     let (search, text) = input.split_once('\n').unwrap_or((input, ""));
     if let Some(query) = TextQuery::parse(search) {
@@ -68,7 +69,6 @@ pub fn search_text(input: &[u8]) {
     if let Some(request) = ElasticsearchIndex::search_request(&query, Duration::from_secs(1)) {
         assert_harmless(&serde_json::from_str(&request).expect("JSON"));
     }
-    thread_local!(static INDEXES: OnceCell<Indexes> = const { OnceCell::new() });
     INDEXES.with(|indexes| indexes.get_or_init(Indexes::new).compare(&query));
 }
 
@@ -124,7 +124,7 @@ impl Indexes {
         let folder = tempfile::tempdir().expect("a folder");
         let options = TantivyOptions {
             searches_max: 1,
-            search_time_max: Duration::from_secs(60),
+            search_time_max: Duration::from_mins(1),
             ..TantivyOptions::default()
         };
         let real = TantivyIndex::open(folder.path(), options).expect("an index");
@@ -178,7 +178,7 @@ fn entries() -> Vec<IndexEntry> {
         ("a b", "b a"),
     ];
     let entry = |(number, (title, text)): (u128, &(&str, &str))| IndexEntry {
-        row: row(DocumentId::from_uuid(Uuid::from_u128(0x0190_0000 << 96 | number)), title),
+        row: row(DocumentId::from_uuid(Uuid::from_u128((0x0190_0000 << 96) | number)), title),
         text: (*text).to_owned(),
     };
     (1..).zip(&texts).map(entry).collect()
