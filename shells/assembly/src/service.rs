@@ -8,12 +8,12 @@ use std::time::Duration;
 use axum::Router;
 use clap::{Parser, Subcommand};
 use dms_realtime::Hub;
-use dms_rpc::grpc::GrpcServer;
+use dms_rpc::grpc::{GrpcHealth, GrpcServer};
 use dms_rpc::rest::Writes;
 use dms_runtime::settings::{Source, names, reachable};
 use dms_runtime::{
-    Cli, ExitStatus, HealthcheckCommand, Program, Server, SettingFlags, Settings, StartupError,
-    metrics_handle, report, report_arguments, telemetry, wait_for_signal,
+    Cli, ExitStatus, HealthRegistry, HealthcheckCommand, Program, Server, SettingFlags, Settings,
+    StartupError, metrics_handle, report, report_arguments, telemetry, wait_for_signal,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -21,6 +21,9 @@ use crate::{Assembly, AssemblyOptions};
 
 /// How long background tasks may take to end.
 const TASKS_GRACE: Duration = Duration::from_secs(10);
+
+/// How often gRPC's health follows readiness.
+const MIRROR_EVERY: Duration = Duration::from_secs(1);
 
 /// What a service shows.
 pub struct Faces {
@@ -155,6 +158,10 @@ where
     let router = faces.http.merge(health.router(metrics_handle()));
     let address = http.local_addr();
     let http = tokio::spawn(http.serve(router, stop.clone(), grace));
+    let grpc_health = faces
+        .grpc
+        .as_ref()
+        .map(|grpc| tokio::spawn(mirror_readiness(health.clone(), grpc.health(), stop.clone())));
     let grpc = grpc
         .zip(faces.grpc)
         .map(|(server, grpc)| tokio::spawn(server.serve(grpc.router(), stop.clone(), grace)));
@@ -183,6 +190,9 @@ where
             let _ = grpc.await;
         }
         let _ = upkeep.await;
+        if let Some(mirror) = grpc_health {
+            let _ = mirror.await;
+        }
     };
     // The servers cut off what exceeds the grace period; this only guards against a defect there.
     let _ = tokio::time::timeout(grace + Duration::from_secs(5), drained).await;
@@ -194,6 +204,17 @@ where
     })?;
     tracing::info!("stopped");
     Ok(ExitStatus::Success)
+}
+
+/// Tells callers over gRPC what `/readyz` tells others, so that a service that needs this one can say
+/// that it isn't ready.
+async fn mirror_readiness(health: HealthRegistry, grpc: GrpcHealth, stop: CancellationToken) {
+    loop {
+        grpc.set_serving(health.report().await.status.takes_requests()).await;
+        if stop.run_until_cancelled(tokio::time::sleep(MIRROR_EVERY)).await.is_none() {
+            return grpc.set_serving(false).await;
+        }
+    }
 }
 
 /// Whether the service would be ready.
