@@ -39,12 +39,11 @@ start_pgbouncer() {
     own "$conf"
     printf '"docs" "%s"\n' "$DOCS_PASSWORD" > "$conf/userlist.txt"
     cat > "$conf/place.ini" << CONF
-[databases]
-* = host=127.0.0.1 port=$port_postgres
-
-[pgbouncer]
 listen_addr = 127.0.0.1
 listen_port = $port_pgbouncer
+
+[databases]
+* = host=127.0.0.1 port=$port_postgres
 CONF
     cp "$DEPLOY/pgbouncer/pgbouncer.ini" "$conf/pgbouncer.ini"
     if [ "$(id -u)" = 0 ]; then

@@ -320,7 +320,8 @@ mod tests {
         assert_eq!(seen, ids(whole));
     }
 
-    fn read(items: serde_json::Value) -> Result<Vec<Outcome>> {
+    fn read(items: impl Into<serde_json::Value>) -> Result<Vec<Outcome>> {
+        let items = items.into();
         let count = items.as_array().map_or(0, Vec::len);
         let answer: BulkAnswer = serde_json::from_value(json!({ "items": items })).unwrap();
         answer.outcomes(count)

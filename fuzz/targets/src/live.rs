@@ -1,6 +1,7 @@
 //! Live updates: what servers send to the client, and what comes back to the server.
 
 use std::cell::OnceCell;
+use std::fmt::Write as _;
 use std::future::ready;
 use std::sync::Arc;
 
@@ -23,8 +24,10 @@ pub fn event_stream(input: &[u8]) {
     for RawEvent { id, data } in &events {
         let id = id.as_deref().unwrap_or_default();
         assert!(!id.contains(['\r', '\n', '\0']) && !data.contains('\r'), "{id:?} {data:?}");
-        again.push_str(&format!("id: {id}\n"));
-        data.split('\n').for_each(|line| again.push_str(&format!("data: {line}\n")));
+        let _ = writeln!(again, "id: {id}");
+        for line in data.split('\n') {
+            let _ = writeln!(again, "data: {line}");
+        }
         again.push('\n');
     }
     assert_eq!(parse([again.as_bytes()].into_iter()), events);

@@ -112,7 +112,7 @@ impl Assembly {
             let migrate = self.locations.migrate;
             let opened =
                 open_database(&location, migrate, &self.clock, &mut self.preparations).await;
-            let database = opened.map_err(|error| self.refused(&location, error))?;
+            let database = opened.map_err(|error| refused(&location, error))?;
             if let Some(trimmer) = database.trimmer() {
                 self.supervisor.spawn("change-log-trimmer", async move |stop| {
                     trimmer.run(TRIM_EVERY, stop).await;
@@ -152,7 +152,7 @@ impl Assembly {
         }
         let blobs = open_storage(&location, &mut self.preparations)
             .await
-            .map_err(|error| self.refused(&location, error))?;
+            .map_err(|error| refused(&location, error))?;
         self.watch_blobs(&blobs);
         Ok(blobs)
     }
@@ -176,7 +176,7 @@ impl Assembly {
             self.hold_directory()?;
         }
         let opened = self.cache()?.reads(&self.locations.data_dir).await;
-        let (reads, closer) = opened.map_err(|error| self.refused(&location, error))?;
+        let (reads, closer) = opened.map_err(|error| refused(&location, error))?;
         self.closers.extend(closer);
         Ok(reads)
     }
@@ -187,8 +187,7 @@ impl Assembly {
             return Ok(cache.clone());
         }
         let location = used(self.locations.cache.clone(), "cache")?;
-        let cache =
-            CacheBackend::open(&location).map_err(|error| self.refused(&location, error))?;
+        let cache = CacheBackend::open(&location).map_err(|error| refused(&location, error))?;
         #[cfg(feature = "engines")]
         if let CacheBackend::Redis(client) = &cache {
             let client = client.clone();
@@ -211,7 +210,7 @@ impl Assembly {
         if matches!(location, SearchLocation::Files(_)) {
             self.hold_directory()?;
         }
-        open_index(&location).await.map_err(|error| self.refused(&location, error))
+        open_index(&location).await.map_err(|error| refused(&location, error))
     }
 
     /// Checks this index as the dependency `search`, which requests may be `needed` for.
@@ -355,11 +354,11 @@ impl Assembly {
     fn is_own_folder(&self, location: &StorageLocation) -> bool {
         matches!(location, StorageLocation::Files(folder) if folder.starts_with(&self.locations.data_dir))
     }
+}
 
-    fn refused(&self, location: &impl Embedded, error: Error) -> StartupError {
-        let what = if location.is_embedded() { "the data folder" } else { location.setting() };
-        StartupError::from_part(what, error)
-    }
+fn refused(location: &impl Embedded, error: Error) -> StartupError {
+    let what = if location.is_embedded() { "the data folder" } else { location.setting() };
+    StartupError::from_part(what, error)
 }
 
 fn used<T>(location: Option<T>, part: &str) -> Result<T, StartupError> {

@@ -2,6 +2,7 @@
 //! a connector and an alias, all of one name, all removed with it.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -71,12 +72,12 @@ fn with_path(url: &str, path: &str) -> String {
 /// What a command prints; its failure is the test's.
 fn output(command: &mut Command) -> String {
     let output = command.stdin(Stdio::null()).output().unwrap_or_else(|error| {
-        panic!("{:?} doesn't start: {error}", command.get_program());
+        panic!("{} doesn't start: {error}", command.get_program().display());
     });
     assert!(
         output.status.success(),
-        "{:?}: {}{}",
-        command.get_program(),
+        "{}: {}{}",
+        command.get_program().display(),
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
     );
@@ -258,13 +259,12 @@ impl System {
     fn hashes_of_objects(&self, keys: &BTreeMap<String, String>) -> BTreeMap<String, String> {
         let folder = tempfile::tempdir().expect("a temporary folder");
         // One process for all of them.
-        let list: String = keys
-            .iter()
-            .map(|(id, key)| {
-                let url = format!("{}/{BUCKET}/{}/{key}", s3_endpoint(), self.name);
-                format!("url = \"{url}\"\noutput = \"{}\"\n", folder.path().join(id).display())
-            })
-            .collect();
+        let mut list = String::new();
+        for (id, key) in keys {
+            let url = format!("{}/{BUCKET}/{}/{key}", s3_endpoint(), self.name);
+            let file = folder.path().join(id);
+            let _ = writeln!(list, "url = \"{url}\"\noutput = \"{}\"", file.display());
+        }
         let file = folder.path().join("list");
         std::fs::write(&file, list).expect("a list");
         output(Command::new("curl").args(["-sS", "--fail", "-K"]).arg(&file).args(S3_ACCESS));

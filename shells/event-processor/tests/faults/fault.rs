@@ -153,7 +153,7 @@ impl Scene {
 
     async fn poison(&mut self) {
         match self.tier {
-            Tier::Kafka => self.produce("poison", 1).await,
+            Tier::Kafka => self.produce("poison", 1),
             // The row before isn't known whole, so its version isn't.
             Tier::Wal => {
                 let id = create(&self.database, "poison", 0).await.expect("created");
@@ -193,7 +193,7 @@ impl Scene {
     }
 
     async fn many_poisons(&mut self) {
-        self.produce("poison", BUDGET).await;
+        self.produce("poison", BUDGET);
         self.eventually("it says that it holds", async |scene| {
             let (is_ready, says) = scene.processor.ready().await;
             let message = says["checks"]["change-stream"]["message"].as_str().unwrap_or_default();
@@ -214,7 +214,7 @@ impl Scene {
         assert!(dropped.status.success(), "{dropped:?}");
     }
 
-    async fn produce(&self, key: &str, count: u64) {
+    fn produce(&self, key: &str, count: u64) {
         let producer: FutureProducer = ClientConfig::new()
             .set("bootstrap.servers", self.stack.address(9092))
             .create()
