@@ -45,11 +45,14 @@ async fn create_search_watch_sign_view_count() {
     let (status, signature) = server.sign(&id, "client@company.com").await;
     assert_eq!(status, 201, "{signature}");
     assert_eq!(signature["document_status"], "signed");
-    let created = live.frame().await;
+    let (mut created, mut signed) = (live.frame().await, live.frame().await);
+    // Two topics of Kafka have no order between them.
+    if support::tier() == support::Tier::Full && created["type"] == "document.signed" {
+        std::mem::swap(&mut created, &mut signed);
+    }
     assert_eq!(created["type"], "signature.created");
     assert_eq!(created["data"]["id"], signature["id"]);
     assert_eq!(created["data"]["signer_email"], "client@company.com");
-    let signed = live.frame().await;
     assert_eq!(signed["type"], "document.signed");
     assert_eq!(signed["data"]["old_status"], "created");
     assert_eq!(signed["data"]["version"], 2);
