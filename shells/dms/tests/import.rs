@@ -136,8 +136,17 @@ async fn phrases_find_their_files(server: &Server, files: &BTreeMap<String, Path
             phrases.entry(phrase).or_default().insert(title);
         }
     }
-    // A phrase that half of the files share picks none of them out.
-    let mut phrases: Vec<_> = phrases.into_iter().filter(|(_, titles)| titles.len() <= 3).collect();
+    let texts: Vec<String> = files
+        .values()
+        .filter_map(|path| std::fs::read_to_string(path).ok())
+        .map(|text| text.split_whitespace().collect::<Vec<_>>().join(" "))
+        .collect();
+    // A phrase that half of the files share, wherever it stands in them, picks none of them out.
+    let is_rare = |phrase: &str| texts.iter().filter(|text| text.contains(phrase)).count() <= 50;
+    let mut phrases: Vec<_> = phrases
+        .into_iter()
+        .filter(|(phrase, titles)| titles.len() <= 3 && is_rare(phrase))
+        .collect();
     phrases.sort();
     assert!(phrases.len() >= 20, "only {} phrases", phrases.len());
     let step = phrases.len() / 20;
