@@ -10,11 +10,13 @@ user=${MINIO_ROOT_USER:-} password=${MINIO_ROOT_PASSWORD:-}
 [ -n "$password" ] || password=$(cat "${MINIO_ROOT_PASSWORD_FILE:?}")
 
 # The credentials go through standard input: arguments are visible to other users of the machine.
+# A server that has just come up may answer 503 for a moment although it says that it is ready.
 # curl 7.88 signs a body only if this header says that it isn't hashed, and a query only as `name=`.
 s3() { # PATH [curl options...]
     path=$1
     shift
     printf 'user = "%s:%s"\n' "$user" "$password" | curl -sS -f -o /dev/null -m 30 -K - \
+        --retry 30 --retry-delay 1 --retry-max-time 60 --retry-connrefused \
         --aws-sigv4 aws:amz:us-east-1:s3 -H 'x-amz-content-sha256: UNSIGNED-PAYLOAD' "$@" \
         "$endpoint/$path"
 }
