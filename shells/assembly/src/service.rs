@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::Write as _;
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use clap::{Parser, Subcommand};
 use dms_realtime::Hub;
 use dms_rpc::grpc::{GrpcHealth, GrpcServer};
 use dms_rpc::rest::Writes;
-use dms_runtime::settings::{Source, names, reachable};
+use dms_runtime::settings::{ListenSettings, Source, names, reachable};
 use dms_runtime::{
     Cli, ExitStatus, HealthRegistry, HealthcheckCommand, Program, Server, SettingFlags, Settings,
     StartupError, metrics_handle, report, report_arguments, telemetry, wait_for_signal,
@@ -134,15 +135,10 @@ where
     let settings = Settings::read(program, flags, source)?;
     let _telemetry = telemetry::init(&settings.log);
     settings.log_warnings();
-    let metrics = metrics_handle();
-    metrics.set_build_info(program);
+    metrics_handle().set_build_info(program);
     dms_realtime::describe_metrics();
 
-    let http = Server::bind(&names::HTTP_ADDR, settings.listen.http).await?;
-    let grpc = match settings.listen.grpc {
-        Some(address) => Some(Server::bind(&names::GRPC_ADDR, address).await?),
-        None => None,
-    };
+    let listeners = Listeners::bind(&settings.listen).await?;
     let mut assembly = Assembly::new(AssemblyOptions::new(settings.storage.clone()));
     let faces = assemble(&settings, &mut assembly).await?;
     assembly.prepare().await?;
@@ -153,49 +149,33 @@ where
     }
 
     let stop = CancellationToken::new();
-    let upkeep = tokio::spawn(metrics.upkeep(stop.clone()));
-    let grace = settings.limits.shutdown_grace;
-    let router = faces.http.merge(health.router(metrics_handle()));
-    let address = http.local_addr();
-    let http = tokio::spawn(http.serve(router, stop.clone(), grace));
     let grpc_health = faces
         .grpc
         .as_ref()
         .map(|grpc| tokio::spawn(mirror_readiness(health.clone(), grpc.health(), stop.clone())));
-    let grpc = grpc
-        .zip(faces.grpc)
-        .map(|(server, grpc)| tokio::spawn(server.serve(grpc.router(), stop.clone(), grace)));
-    // Nobody listens if this fails.
-    let _ = writeln!(
-        std::io::stdout(),
-        "{} {} is up on http://{}",
-        program.name,
-        program.version,
-        reachable(address)
-    );
-
-    let signal = wait_for_signal().await.map_err(|error| {
-        StartupError::new(ExitStatus::Software, "can't wait for signals").with_source(error)
-    })?;
-    tracing::info!(signal, "stopping");
-    health.set_draining();
-    if let Some(hub) = &faces.hub {
-        hub.shutdown();
-    }
-    stop.cancel();
-    let drained = async {
-        // A server task ends when its connections have.
-        let _ = http.await;
-        if let Some(grpc) = grpc {
-            let _ = grpc.await;
-        }
-        let _ = upkeep.await;
-        if let Some(mirror) = grpc_health {
-            let _ = mirror.await;
+    let http = faces.http.merge(health.router(metrics_handle()));
+    let grpc = faces.grpc.as_ref().map(GrpcServer::router);
+    let up = |address, _| {
+        // Nobody listens if this fails.
+        let _ = writeln!(
+            std::io::stdout(),
+            "{} {} is up on http://{}",
+            program.name,
+            program.version,
+            reachable(address)
+        );
+    };
+    let drain = || {
+        health.set_draining();
+        if let Some(hub) = &faces.hub {
+            hub.shutdown();
         }
     };
-    // The servers cut off what exceeds the grace period; this only guards against a defect there.
-    let _ = tokio::time::timeout(grace + Duration::from_secs(5), drained).await;
+    listeners.serve(http, grpc, &stop, settings.limits.shutdown_grace, up, drain).await?;
+    if let Some(mirror) = grpc_health {
+        // It ends with the token.
+        let _ = mirror.await;
+    }
     faces.writes.close();
     let _ = tokio::time::timeout(TASKS_GRACE, faces.writes.wait()).await;
     assembly.close(TASKS_GRACE).await.map_err(|error| {
@@ -204,6 +184,70 @@ where
     })?;
     tracing::info!("stopped");
     Ok(ExitStatus::Success)
+}
+
+/// The addresses of a program, bound before anything is opened: one that is taken ends the start at
+/// once.
+pub struct Listeners {
+    http: Server,
+    grpc: Option<Server>,
+}
+
+impl Listeners {
+    /// Binds what the settings name.
+    ///
+    /// # Errors
+    /// With the setting whose address can't be listened on.
+    pub async fn bind(settings: &ListenSettings) -> Result<Self, StartupError> {
+        let http = Server::bind(&names::HTTP_ADDR, settings.http).await?;
+        let grpc = match settings.grpc {
+            Some(address) => Some(Server::bind(&names::GRPC_ADDR, address).await?),
+            None => None,
+        };
+        Ok(Self { http, grpc })
+    }
+
+    /// Serves until a signal comes, then drains for at most `grace`. `up` is called once it serves,
+    /// with the addresses; `drain` when the signal has come, before `stop` is cancelled.
+    ///
+    /// # Errors
+    /// Signals can't be waited for.
+    pub async fn serve(
+        self,
+        http: Router,
+        grpc: Option<Router>,
+        stop: &CancellationToken,
+        grace: Duration,
+        up: impl FnOnce(SocketAddr, Option<SocketAddr>),
+        drain: impl FnOnce(),
+    ) -> Result<(), StartupError> {
+        let upkeep = tokio::spawn(metrics_handle().upkeep(stop.clone()));
+        let addresses = (self.http.local_addr(), self.grpc.as_ref().map(Server::local_addr));
+        let http = tokio::spawn(self.http.serve(http, stop.clone(), grace));
+        let grpc = self
+            .grpc
+            .zip(grpc)
+            .map(|(server, router)| tokio::spawn(server.serve(router, stop.clone(), grace)));
+        up(addresses.0, addresses.1);
+
+        let signal = wait_for_signal().await.map_err(|error| {
+            StartupError::new(ExitStatus::Software, "can't wait for signals").with_source(error)
+        })?;
+        tracing::info!(signal, "stopping");
+        drain();
+        stop.cancel();
+        let drained = async {
+            // A server task ends when its connections have.
+            let _ = http.await;
+            if let Some(grpc) = grpc {
+                let _ = grpc.await;
+            }
+            let _ = upkeep.await;
+        };
+        // The servers cut off what exceeds the grace period; this only guards against a defect there.
+        let _ = tokio::time::timeout(grace + Duration::from_secs(5), drained).await;
+        Ok(())
+    }
 }
 
 /// Tells callers over gRPC what `/readyz` tells others, so that a service that needs this one can say

@@ -2,8 +2,9 @@
 
 use std::io::Write as _;
 
-use dms_runtime::settings::{Source, names};
-use dms_runtime::{ExitStatus, Server, SettingFlags, StartupError, telemetry};
+use dms_assembly::service::Listeners;
+use dms_runtime::settings::Source;
+use dms_runtime::{ExitStatus, SettingFlags, StartupError, telemetry};
 
 use super::{CommandResult, builder, read_settings};
 
@@ -11,11 +12,7 @@ pub(super) async fn run(flags: &SettingFlags, source: &dyn Source) -> CommandRes
     let settings = read_settings(flags, source)?;
     let _telemetry = telemetry::init(&settings.log);
     let builder = builder(&settings)?;
-    let _http = Server::bind(&names::HTTP_ADDR, settings.listen.http).await?;
-    let _grpc = match settings.listen.grpc {
-        Some(address) => Some(Server::bind(&names::GRPC_ADDR, address).await?),
-        None => None,
-    };
+    let _listeners = Listeners::bind(&settings.listen).await?;
     let dms = builder.start().await?;
     let report = dms.health().report().await;
     let ready = report.status.takes_requests();
