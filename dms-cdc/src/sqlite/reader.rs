@@ -19,11 +19,12 @@ const HEAD: &str =
 const BOUNDS: &str = "SELECT coalesce((SELECT min(seq) - 1 FROM change_log), head), head FROM (
     SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'change_log'), 0) AS head)";
 
+// A bare parameter after `LIMIT` would make SQLite prepare the statement anew for each value.
 // `octet_length` looks at a record's header alone, however large the values are.
 const SIZES: &str = "SELECT seq, octet_length(entity) + octet_length(operation)
         + coalesce(octet_length(before), 0) + coalesce(octet_length(after), 0)
         + octet_length(committed_at)
-    FROM change_log WHERE seq > $1 ORDER BY seq LIMIT $2";
+    FROM change_log WHERE seq > $1 ORDER BY seq LIMIT $2 + 0";
 
 // As blobs: text in SQLite may hold anything, a text column even numbers.
 const ROWS: &str = "SELECT seq, CAST(entity AS BLOB), CAST(operation AS BLOB),

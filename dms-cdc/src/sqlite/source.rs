@@ -140,6 +140,11 @@ impl SqliteChangeSource {
         Ok(())
     }
 
+    /// When what was acknowledged is to be written: never for a consumer that isn't registered.
+    fn write_due(&self) -> Option<Instant> {
+        self.registration.as_ref().and_then(|_| self.progress.write_due())
+    }
+
     /// Writes what was acknowledged; a failure is only told, and the write tried again later.
     async fn flush_quietly(&self) {
         if let Err(error) = self.flush().await {
@@ -159,7 +164,7 @@ impl SqliteChangeSource {
             }
         };
         let flush = async {
-            while let Some(due) = self.progress.write_due() {
+            while let Some(due) = self.write_due() {
                 sleep_until(due).await;
                 self.flush_quietly().await;
             }
@@ -211,7 +216,7 @@ impl ChangeSource for SqliteChangeSource {
         let seq = parse(position)
             .ok_or_else(|| Error::invalid("position", "must be a number of the change log"))?;
         self.progress.acknowledge(seq)?;
-        let is_due = self.progress.write_due().is_some_and(|due| due <= Instant::now());
+        let is_due = self.write_due().is_some_and(|due| due <= Instant::now());
         if is_due && timeout(ACK_WRITE_MAX, self.flush_quietly()).await.is_err() {
             tracing::debug!(seq, "writer busy, acknowledged position to be written later");
         }

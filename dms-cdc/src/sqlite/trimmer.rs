@@ -16,7 +16,7 @@ const TRIM: &str = "DELETE FROM change_log WHERE seq IN (
             head - $2)
         FROM (
             SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'change_log'), 0) AS head))
-    ORDER BY seq LIMIT $3)";
+    ORDER BY seq LIMIT $3 + 0)";
 
 const FORGET: &str = "DELETE FROM change_consumers WHERE consumer = $1";
 

@@ -151,6 +151,28 @@ async fn a_transient_consumer_leaves_no_trace_and_starts_now() {
 }
 
 #[tokio::test]
+async fn a_source_that_waits_does_next_to_nothing() {
+    let database = Database::new().await;
+    for source in [database.source("indexer"), database.transient()] {
+        source.start(StartAt::Now).await.expect("started");
+        database.append_documents(1).await;
+        let batch = next(&source).await;
+        source.ack(&batch.position).await.expect("acknowledged");
+        let mut polls = 0;
+        let mut waiting = std::pin::pin!(source.next_batch(BatchLimits::default()));
+        let counting = std::future::poll_fn(|context| {
+            polls += 1;
+            waiting.as_mut().poll(context)
+        });
+        // Longer than until an acknowledgement is due.
+        tokio::time::timeout(Duration::from_millis(1_500), counting)
+            .await
+            .expect_err("nothing is committed");
+        assert!(polls < 20, "woken {polls} times");
+    }
+}
+
+#[tokio::test]
 async fn acknowledgements_are_written_when_idle_and_on_flush() {
     let database = Database::new().await;
     let source = database.source("indexer");

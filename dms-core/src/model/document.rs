@@ -132,7 +132,7 @@ impl DocumentPatch {
 }
 
 /// Which documents to list, newest first.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ListQuery {
     /// How many at most, 1–100.
     pub limit: u32,

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use super::error::{from_sqlx, is_locked};
 use super::idempotency::Reservations;
+use super::pages::Pages;
 use super::writer::{Bounds, Writer};
 use super::{
     SqliteDeadLetterRepository, SqliteDocumentRepository, SqliteIdempotencyRepository,
@@ -98,6 +99,7 @@ pub(super) struct Shared {
     pub(super) writer: Writer,
     pub(super) reads: SqlitePool,
     pub(super) reservations: Reservations,
+    pub(super) pages: Pages,
     pub(super) clock: Arc<dyn Clock>,
     maintenance: SqlitePool,
 }
@@ -187,11 +189,13 @@ impl SqliteDatabase {
             group_jobs_max: options.group_jobs_max,
         };
         let reads = pool.clone().max_connections(options.read_connections_max.max(1));
+        let writer = Writer::start(connection, writing, bounds);
         let shared = Shared {
             reads: unlocked(options.busy_timeout, || reads.clone().connect_with(reading.clone()))
                 .await?,
             maintenance: pool.max_connections(1).connect_lazy_with(maintaining),
-            writer: Writer::start(connection, writing, bounds),
+            pages: Pages::new(writer.commits()),
+            writer,
             reservations: Reservations::default(),
             clock: options.clock,
         };

@@ -65,7 +65,7 @@ impl DeadLetterRepository for SqliteDeadLetterRepository {
         type Row = (String, String, Option<String>, Vec<u8>, String, String);
         let rows: Vec<Row> = query_as(
             "SELECT consumer, position, key, raw, reason, created_at FROM dead_letters
-            WHERE consumer = $1 ORDER BY seq LIMIT $2",
+            WHERE consumer = $1 ORDER BY seq LIMIT $2 + 0",
         )
         .bind(consumer.to_owned())
         .bind(limit)

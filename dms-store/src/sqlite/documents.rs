@@ -32,7 +32,7 @@ macro_rules! list_sql {
             document_json!(),
             " AS row FROM ",
             $rows,
-            " LIMIT $2)"
+            " LIMIT $2 + 0)"
         )
     };
 }
@@ -77,6 +77,27 @@ pub struct SqliteDocumentRepository {
 impl SqliteDocumentRepository {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         Self { shared }
+    }
+
+    async fn read_page(&self, query: &ListQuery) -> Result<DocumentPage> {
+        let sql = match (&query.status, &query.created_by) {
+            (None, None) => LIST,
+            (Some(_), None) => LIST_BY_STATUS,
+            (None, Some(_)) => LIST_BY_CREATOR,
+            (Some(_), Some(_)) => LIST_BY_CREATOR_AND_STATUS,
+        };
+        let lines: Option<String> = query_scalar(sql)
+            .bind(query.before.map_or_else(|| BEYOND_IDS.to_owned(), |id| id.to_string()))
+            .bind(query.limit + 1)
+            .bind(query.status.map(DocumentStatus::as_str))
+            .bind(query.created_by.clone())
+            .fetch_one(&self.shared.reads)
+            .await
+            .map_err(from_sqlx)?;
+        let mut documents = live_documents(lines.as_deref().unwrap_or_default())?;
+        // An aggregate doesn't promise to take its rows in order.
+        documents.sort_unstable_by_key(|document| std::cmp::Reverse(document.id));
+        Ok(page(documents, query.limit))
     }
 }
 
@@ -132,25 +153,8 @@ impl DocumentRepository for SqliteDocumentRepository {
     }
 
     async fn list(&self, query: &ListQuery) -> Result<DocumentPage> {
-        let limit = query.limit.clamp(1, 100);
-        let sql = match (&query.status, &query.created_by) {
-            (None, None) => LIST,
-            (Some(_), None) => LIST_BY_STATUS,
-            (None, Some(_)) => LIST_BY_CREATOR,
-            (Some(_), Some(_)) => LIST_BY_CREATOR_AND_STATUS,
-        };
-        let lines: Option<String> = query_scalar(sql)
-            .bind(query.before.map_or_else(|| BEYOND_IDS.to_owned(), |id| id.to_string()))
-            .bind(limit + 1)
-            .bind(query.status.map(DocumentStatus::as_str))
-            .bind(query.created_by.clone())
-            .fetch_one(&self.shared.reads)
-            .await
-            .map_err(from_sqlx)?;
-        let mut documents = live_documents(lines.as_deref().unwrap_or_default())?;
-        // An aggregate doesn't promise to take its rows in order.
-        documents.sort_unstable_by_key(|document| std::cmp::Reverse(document.id));
-        Ok(page(documents, limit))
+        let query = ListQuery { limit: query.limit.clamp(1, 100), ..query.clone() };
+        self.shared.pages.get(&query, self.read_page(&query)).await
     }
 
     async fn update(
@@ -188,7 +192,7 @@ impl DocumentRepository for SqliteDocumentRepository {
         const SCAN: &str = concat!(
             "SELECT ",
             document_json!(),
-            " FROM documents WHERE id > $1 ORDER BY id LIMIT $2"
+            " FROM documents WHERE id > $1 ORDER BY id LIMIT $2 + 0"
         );
         let rows: Vec<String> = query_scalar(SCAN)
             .bind(after.map_or_else(String::new, |id| id.to_string()))

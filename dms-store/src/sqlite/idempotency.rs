@@ -176,7 +176,7 @@ impl IdempotencyRepository for SqliteIdempotencyRepository {
                         let deleted = query(
                             "DELETE FROM idempotency_keys WHERE rowid IN (
                                 SELECT rowid FROM idempotency_keys
-                                WHERE completed_at < $1 LIMIT $2)",
+                                WHERE completed_at < $1 LIMIT $2 + 0)",
                         )
                         .bind(before)
                         .bind(PURGE_BATCH)

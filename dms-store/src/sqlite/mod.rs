@@ -4,6 +4,9 @@
 //! of read-only connections. Writes go to one task that owns the write connection: whatever waits
 //! for it shares one transaction and one sync of the disk, and is answered after it.
 //!
+//! Statements say `LIMIT $n + 0`: the planner takes a bare parameter there as a hint, and so `SQLite`
+//! prepares the statement anew each time a value is bound.
+//!
 //! The database itself raises versions and logs changes, by triggers: the migrations say how.
 
 mod database;
@@ -12,6 +15,7 @@ mod documents;
 mod error;
 mod idempotency;
 mod migrations;
+mod pages;
 mod row;
 mod signatures;
 mod texts;

@@ -87,7 +87,7 @@ impl SignatureRepository for SqliteSignatureRepository {
         const LIST: &str = concat!(
             "SELECT ",
             signature_json!(),
-            " FROM signatures WHERE document_id = $1 ORDER BY created_at, id LIMIT $2"
+            " FROM signatures WHERE document_id = $1 ORDER BY created_at, id LIMIT $2 + 0"
         );
         let rows: Vec<String> = query_scalar(LIST)
             .bind(document_id.to_string())
@@ -113,7 +113,7 @@ impl SignatureRepository for SqliteSignatureRepository {
             "SELECT ",
             signature_json!(),
             " FROM signatures WHERE status_applied = 0 AND created_at <= $1
-            ORDER BY created_at, id LIMIT $2"
+            ORDER BY created_at, id LIMIT $2 + 0"
         );
         let Some(made_by) = self.shared.ago(age) else { return Ok(Vec::new()) };
         let rows: Vec<String> = query_scalar(PENDING)

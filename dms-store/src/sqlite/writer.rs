@@ -130,7 +130,7 @@ impl Writer {
         })
     }
 
-    /// Counts commits.
+    /// Counts commits, and those that may have been, before anybody is answered.
     pub(super) fn commits(&self) -> watch::Receiver<u64> {
         self.commits.clone()
     }
@@ -283,6 +283,8 @@ impl Task {
                 Err(Broken::AtCommit(cause)) => (cause, error::commit_failed),
             };
         tracing::error!(error = %ErrorChain(&cause), jobs = group.len(), "transaction failed");
+        // It may have been committed all the same.
+        self.committed.send_modify(|commits| *commits += 1);
         // Whether the transaction is still open depends on the error; a new connection has none.
         if let Some(connection) = self.connection.take()
             && let Err(error) = connection.close().await
