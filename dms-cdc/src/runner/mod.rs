@@ -166,7 +166,10 @@ impl Runner {
                 unless_stopped(stop, tokio::time::sleep_until(next_begin)).await?;
             }
             let batch = self.next_batch(stop).await?;
-            next_begin = Instant::now() + self.options.linger;
+            // More waits already where a batch is full.
+            let is_full = batch.records.len() >= self.options.limits.records_max;
+            let linger = if is_full { Duration::ZERO } else { self.options.linger };
+            next_begin = Instant::now() + linger;
             self.deliver(batch, stop).await?;
         }
     }

@@ -12,7 +12,8 @@ pub struct RunnerOptions {
     /// How much one batch may hold. One batch is in memory at a time.
     pub limits: BatchLimits,
     /// Least time between the beginnings of two batches, so that a sink whose batches are costly
-    /// isn't driven once per change. The first change after a quiet time goes through at once.
+    /// isn't driven once per change. The first change after a quiet time goes through at once, and
+    /// nothing waits after a full batch.
     pub linger: Duration,
     /// Pauses between attempts. There is no last attempt: nothing is dropped.
     pub retry: RetryPolicy,

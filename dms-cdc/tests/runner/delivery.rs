@@ -124,3 +124,20 @@ async fn lingers_between_batches_but_not_before_the_first_after_a_quiet_time() {
     world.play(&runner, story).await;
     assert_eq!(calls(&world.sink), [vec!["1"], vec!["2", "3"], vec!["4"], vec!["5", "6"]]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn does_not_linger_after_a_full_batch() {
+    let world = World::new();
+    world.append(&[1, 2, 3, 4, 5]);
+    let mut options = options();
+    options.linger = Duration::from_hours(1);
+    options.limits.records_max = 2;
+    let runner = world.runner(options);
+    let begin = Instant::now();
+    let story = async {
+        world.sink.wait_until(|calls| calls.len() == 3).await;
+        assert_eq!(begin.elapsed(), Duration::ZERO);
+    };
+    world.play(&runner, story).await;
+    assert_eq!(calls(&world.sink), [vec!["1", "2"], vec!["3", "4"], vec!["5"]]);
+}

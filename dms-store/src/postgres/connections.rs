@@ -17,7 +17,7 @@ use dms_core::{Error, ErrorChain, Result};
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgRow, Postgres};
 use sqlx::query::QueryAs;
 use sqlx::{ConnectOptions as _, Connection as _, FromRow};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::task::TaskTracker;
 
@@ -28,6 +28,11 @@ use crate::sql::DATABASE;
 
 /// A statement with its arguments, whose rows are read as `O`.
 pub(super) type Statement<O> = QueryAs<'static, Postgres, O, PgArguments>;
+
+/// Connections that are being made at once. To log in costs both sides a thousand times what a
+/// statement does: when many calls come to a pool that is cold, those connections that are there
+/// first answer most of them.
+const CONNECTING_MAX: usize = 4;
 
 /// A connection idle for longer is asked for a sign of life.
 const TRUSTED_IDLE: Duration = Duration::from_secs(1);
@@ -88,6 +93,8 @@ struct Shared {
     permits: Arc<Semaphore>,
     waiting: AtomicUsize,
     idle: Mutex<Idle>,
+    given_back: Notify,
+    connecting: Semaphore,
     tasks: TaskTracker,
 }
 
@@ -128,6 +135,8 @@ impl Connections {
                 permits: Arc::new(Semaphore::new(connections)),
                 waiting: AtomicUsize::new(0),
                 idle: Mutex::default(),
+                given_back: Notify::new(),
+                connecting: Semaphore::new(CONNECTING_MAX),
                 tasks: TaskTracker::new(),
             }),
         }
@@ -264,28 +273,38 @@ impl Shared {
 
     /// A connection whose other end was there a moment ago.
     async fn acquire(&self, deadline: Instant) -> Result<Open> {
-        while let Some(mut open) = self.take_idle() {
-            if self.is_trusted(&open) {
-                return Ok(open);
-            }
-            match timeout_at(deadline, open.connection.ping()).await {
-                Ok(Ok(())) => return Ok(open),
-                // It may have been closed by a server that is back.
-                Ok(Err(error)) => {
-                    tracing::debug!(error = %ErrorChain(&error), "idle connection lost");
-                }
-                Err(elapsed) => {
-                    self.distrust();
-                    return Err(no_answer(elapsed));
-                }
+        match timeout_at(deadline, self.idle_or_new()).await {
+            Ok(outcome) => outcome,
+            Err(elapsed) => {
+                self.distrust();
+                Err(no_answer(elapsed))
             }
         }
-        let connection = match timeout_at(deadline, self.connect()).await {
-            Ok(connected) => connected.map_err(from_sqlx)?,
-            Err(elapsed) => return Err(no_answer(elapsed)),
-        };
-        let now = Instant::now();
-        Ok(Open { connection, opened_at: now, used_at: now })
+    }
+
+    async fn idle_or_new(&self) -> Result<Open> {
+        loop {
+            while let Some(mut open) = self.take_idle() {
+                if self.is_trusted(&open) {
+                    return Ok(open);
+                }
+                match open.connection.ping().await {
+                    Ok(()) => return Ok(open),
+                    // It may have been closed by a server that is back.
+                    Err(error) => {
+                        tracing::debug!(error = %ErrorChain(&error), "idle connection lost");
+                    }
+                }
+            }
+            let _turn = tokio::select! {
+                biased;
+                () = self.given_back.notified() => continue,
+                turn = self.connecting.acquire() => turn,
+            };
+            let connection = self.connect().await.map_err(from_sqlx)?;
+            let now = Instant::now();
+            return Ok(Open { connection, opened_at: now, used_at: now });
+        }
     }
 
     async fn connect(&self) -> sqlx::Result<PgConnection> {
@@ -326,6 +345,8 @@ impl Shared {
         if oldest_is_stale {
             idle.connections.remove(0);
         }
+        drop(idle);
+        self.given_back.notify_one();
     }
 }
 

@@ -12,9 +12,6 @@ use sqlx::query_as;
 use super::database::Shared;
 use crate::sql::{format_named, unreadable};
 
-/// Texts read in one statement.
-const GET_BATCH: usize = 64;
-
 /// Texts stored in one statement, and their bytes.
 const PUT_BATCH: usize = 64;
 const PUT_BATCH_BYTES: usize = 4 << 20;
@@ -54,25 +51,28 @@ impl PostgresTextRepository {
 #[async_trait]
 impl TextRepository for PostgresTextRepository {
     async fn get_many(&self, keys: &[TextKey]) -> Result<HashMap<TextKey, String>> {
-        let mut texts = HashMap::with_capacity(keys.len());
-        for keys in keys.chunks(GET_BATCH) {
-            let digests: Vec<_> = keys.iter().map(|key| key.content_sha256.to_string()).collect();
-            let formats: Vec<_> = keys.iter().map(|key| key.format.as_str()).collect();
-            let statement = query_as::<_, (String, String, Vec<u8>)>(
-                "SELECT content_sha256, format, text FROM texts
-                WHERE (content_sha256, format) IN (SELECT * FROM unnest($1::text[], $2::text[]))",
-            )
-            .bind(digests)
-            .bind(formats);
-            for (digest, format, text) in self.shared.connections.read(statement).await? {
+        if keys.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let digests: Vec<_> = keys.iter().map(|key| key.content_sha256.to_string()).collect();
+        let formats: Vec<_> = keys.iter().map(|key| key.format.as_str()).collect();
+        let statement = query_as::<_, (String, String, Vec<u8>)>(
+            "SELECT content_sha256, format, text FROM texts
+            WHERE (content_sha256, format) IN (SELECT * FROM unnest($1::text[], $2::text[]))",
+        )
+        .bind(digests)
+        .bind(formats);
+        let rows = self.shared.connections.read(statement).await?;
+        rows.into_iter()
+            .map(|(digest, format, text)| {
                 let key = TextKey {
                     content_sha256: digest.parse().map_err(|e| unreadable("digest", e))?,
                     format: format_named(&format)?,
                 };
-                texts.insert(key, String::from_utf8(text).map_err(|e| unreadable("text", e))?);
-            }
-        }
-        Ok(texts)
+                let text = String::from_utf8(text).map_err(|e| unreadable("text", e))?;
+                Ok((key, text))
+            })
+            .collect()
     }
 
     async fn put_many(&self, texts: &[(TextKey, String)]) -> Result<()> {

@@ -6,8 +6,8 @@ use std::time::Duration;
 use dms_cdc::{Runner, RunnerOptions, RunnerState, RunnerStatus};
 use dms_core::model::change::{Change, Position};
 use dms_core::ports::{
-    BlobStore, ChangeSink, ChangeSource, Clock, DeadLetterRepository, Outcome, REBUILD_RUNNING,
-    SearchIndex, StartAt,
+    BlobStore, ChangeSink, ChangeSource, Clock, DeadLetterRepository, IndexProgress, Outcome,
+    REBUILD_RUNNING, SearchIndex, StartAt,
 };
 use dms_core::use_cases::DocumentLimits;
 use dms_core::{ErrorChain, Result};
@@ -24,9 +24,13 @@ use crate::backends::Repositories;
 /// Consumer of the change stream that fills the index.
 pub const INDEX_CONSUMER: &str = "search-index";
 
-/// Least time between two commits of the index. A commit costs two syncs of the disk, which writers
-/// need too; a lone change is committed at once.
-const LINGER: Duration = Duration::from_millis(50);
+/// Least time between the beginnings of two batches for an index that keeps its position, and so
+/// commits with each: two syncs of the disk, which writers need too. A lone change is committed at
+/// once, and a full batch doesn't wait.
+const LINGER_COMMITTING: Duration = Duration::from_millis(50);
+
+/// The same for an index elsewhere: a request should be worth its while.
+const LINGER: Duration = Duration::from_millis(5);
 
 /// How long to wait while another process builds the index.
 const REBUILD_PAUSE: Duration = Duration::from_secs(1);
@@ -139,12 +143,16 @@ impl Indexing {
             } else {
                 self.ports.index.progress().await?.start()
             };
+            let linger = match self.ports.index.progress().await? {
+                IndexProgress::At(_) => LINGER_COMMITTING,
+                IndexProgress::New | IndexProgress::Outdated | IndexProgress::Built => LINGER,
+            };
             let runner = Runner::new(
                 Arc::clone(&self.ports.source),
                 vec![Arc::clone(&self.sink) as Arc<dyn ChangeSink>],
                 Arc::clone(&self.ports.repositories.dead_letters),
                 Arc::clone(&self.clock),
-                RunnerOptions { linger: LINGER, start, ..RunnerOptions::new(INDEX_CONSUMER) },
+                RunnerOptions { linger, start, ..RunnerOptions::new(INDEX_CONSUMER) },
             );
             self.set(State::Following(runner.status()));
             let ran = tokio::select! {
