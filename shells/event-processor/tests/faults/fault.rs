@@ -32,6 +32,8 @@ pub(crate) enum Fault {
     SlotDropped,
     /// A record that can't be decoded.
     Poison,
+    /// A record that the index refuses, until somebody mends the index and replays the record.
+    Refused,
     /// So many of them that the processor holds.
     ManyPoisons,
     /// The database is restored from an older dump.
@@ -86,6 +88,7 @@ impl Scene {
             }
             Fault::SlotDropped => self.drop_slot().await,
             Fault::Poison => self.poison().await,
+            Fault::Refused => self.refuse_one().await,
             Fault::ManyPoisons => self.many_poisons().await,
             Fault::Restored => self.restore().await,
         }
@@ -169,6 +172,22 @@ impl Scene {
                 self.stack.superuser("docs_db", &remove);
             }
         }
+        let position = self.letter_that_stays().await;
+        let dropped = self.processor.run(&["dead-letters", "drop", &position]).await;
+        assert!(dropped.status.success(), "{dropped:?}");
+        assert!(self.letters().await.is_empty(), "nothing else is dead");
+        if self.tier == Tier::Wal {
+            // As the command says: what was dropped is for the repair to find.
+            let repaired = self.processor.run(&["verify", "--repair"]).await;
+            let text = String::from_utf8_lossy(&repaired.stdout);
+            assert!(repaired.status.success(), "{repaired:?}");
+            self.say(&format!("  {}", text.lines().last().unwrap_or_default()));
+        }
+    }
+
+    /// The position of the one dead letter, which can be shown, and isn't gone by being replayed as
+    /// long as its reason stands.
+    async fn letter_that_stays(&self) -> String {
         self.eventually("there is a dead letter", async |scene| scene.letters().await.len() == 1)
             .await;
         let letters = self.letters().await;
@@ -180,16 +199,31 @@ impl Scene {
         let replayed = self.processor.run(&["dead-letters", "replay", position]).await;
         assert!(!replayed.status.success(), "it became right by itself: {replayed:?}");
         assert_eq!(self.letters().await.len(), 1, "it is kept");
-        let dropped = self.processor.run(&["dead-letters", "drop", position]).await;
-        assert!(dropped.status.success(), "{dropped:?}");
+        position.to_owned()
+    }
+
+    async fn refuse_one(&self) {
+        let wrong = json!({
+            "if": "ctx.created_by == 'refused'", "field": "content_size", "value": "no number",
+        });
+        let pipeline = json!({ "processors": [{ "set": wrong }] });
+        self.elasticsearch("PUT", "_ingest/pipeline/refuse", Some(pipeline)).await.expect("made");
+        self.set_pipeline("refuse").await;
+        let id = create(&self.database, "refused", 0).await.expect("created");
+        let position = self.letter_that_stays().await;
+        let entry = format!("documents/_doc/{id}");
+        assert!(self.elasticsearch("GET", &entry, None).await.is_err(), "it isn't in the index");
+        self.set_pipeline("_none").await;
+        let replayed = self.processor.run(&["dead-letters", "replay", &position]).await;
+        let text = String::from_utf8_lossy(&replayed.stdout);
+        assert!(replayed.status.success() && text.contains("1 applied"), "{replayed:?}");
         assert!(self.letters().await.is_empty(), "nothing else is dead");
-        if self.tier == Tier::Wal {
-            // As the command says: what was dropped is for the repair to find.
-            let repaired = self.processor.run(&["verify", "--repair"]).await;
-            let text = String::from_utf8_lossy(&repaired.stdout);
-            assert!(repaired.status.success(), "{repaired:?}");
-            self.say(&format!("  {}", text.lines().last().unwrap_or_default()));
-        }
+        self.elasticsearch("GET", &entry, None).await.expect("it is in the index");
+    }
+
+    async fn set_pipeline(&self, name: &str) {
+        let settings = json!({ "index.default_pipeline": name });
+        self.elasticsearch("PUT", "documents/_settings", Some(settings)).await.expect("settings");
     }
 
     async fn many_poisons(&mut self) {

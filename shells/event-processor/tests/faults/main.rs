@@ -41,7 +41,7 @@ const METRICS: [&str; 6] = [
 ];
 
 /// On both tiers: the quick ones, then those that only `all` has.
-const QUICK: [Fault; 9] = [
+const QUICK: [Fault; 10] = [
     Fault::ProcessorKilled,
     Fault::Killed("elasticsearch"),
     Fault::Killed("postgres"),
@@ -50,6 +50,7 @@ const QUICK: [Fault; 9] = [
     Fault::ReadOnly,
     Fault::IndexDeleted,
     Fault::Poison,
+    Fault::Refused,
     Fault::SlotDropped,
 ];
 const MORE: [Fault; 5] = [
