@@ -9,6 +9,7 @@ otherwise: requests are counted in its own memory instead of Redis, and by the s
 import argparse
 import json
 import math
+import re
 import sys
 
 import yaml
@@ -61,10 +62,13 @@ class Plugins:
         yield from self.origins()
         yield from self.rate()
 
+    def request_id_header(self):
+        return self.by_name["correlation-id"]["header_name"]
+
     def request_id(self):
         config = self.by_name["correlation-id"]
         take(config, ("header_name", "generator", "echo_downstream"), "correlation-id")
-        name = config["header_name"].lower().replace("-", "_")
+        name = self.request_id_header().lower().replace("-", "_")
         # The pre-function is Lua; what it does is said again here.
         yield f"map $http_{name} $correlation_id {{"
         yield '    "~^[A-Za-z0-9_.:/-]{1,128}$" $http_' + name + ";"
@@ -144,7 +148,7 @@ class Plugins:
 
     def requests(self):
         """What each service is told."""
-        name = self.by_name["correlation-id"]["header_name"]
+        name = self.request_id_header()
         yield "proxy_http_version 1.1;"
         for header, value in (
             ("Host", "$http_host"),
@@ -162,7 +166,7 @@ class Plugins:
     def answer_headers(self):
         """What each answer gets, said again wherever a location adds more; nginx leaves empty ones
         out."""
-        name = self.by_name["correlation-id"]["header_name"]
+        name = self.request_id_header()
         yield f"add_header {name} $correlation_id always;"
         yield "add_header Vary Origin always;"
         yield "add_header Access-Control-Allow-Origin $cors_origin always;"
@@ -205,19 +209,33 @@ def forward(service, route, offset, hosts):
             yield f"{directive} off;"
 
 
-def terminate(route):
+# What a route says that no service answers: a body around the id of the request.
+OWN_ANSWER = re.compile(
+    r"""local id = kong\.request\.get_header\("(?P<header>[\w-]+)"\)
+local body = '(?P<before>[^'\\]*)' \.\. id \.\. '(?P<after>[^'\\]*)'
+return kong\.response\.exit\((?P<status>[0-9]{3}), body, \{ \["Content-Type"\] = "(?P<type>[\w.+/-]+)" \}\)
+"""
+)
+
+
+def answer(route, plugins):
+    """A route without a service, whose plugin answers in Lua: of that, only this one shape."""
     take(route, ("name", "paths", "strip_path", "plugins"), f"route {route['name']}")
     (plugin,) = route["plugins"]
-    config = plugin["config"]
-    if plugin["name"] != "request-termination":
+    take(plugin, ("name", "config"), f"route {route['name']}")
+    if plugin["name"] != "post-function":
         raise Unsupported(f"route {route['name']}: plugin {plugin['name']}")
-    take(config, ("status_code", "content_type", "body"), "request-termination")
-    json.loads(config["body"])
-    yield f"default_type {config['content_type']};"
-    yield f"return {config['status_code']} {quoted(config['body'])};"
+    (lua,) = take(plugin["config"], ("access",), "post-function")["access"]
+    found = OWN_ANSWER.fullmatch(lua)
+    if not found or found["header"] != plugins.request_id_header():
+        raise Unsupported(f"route {route['name']}: {lua}")
+    json.loads(found["before"] + found["after"])
+    body = quoted(found["before"])[:-1] + "$correlation_id" + quoted(found["after"])[1:]
+    yield f"default_type {found['type']};"
+    yield f"return {found['status']} {body};"
 
 
-def locations(kong, offset, hosts):
+def locations(kong, plugins, offset, hosts):
     """Each path's location, in the order in which nginx has to try them."""
     found = []
     for service in kong["services"]:
@@ -227,7 +245,7 @@ def locations(kong, offset, hosts):
             body = list(forward(service, route, offset, hosts))
             found += [(path, route, body) for path in route["paths"]]
     for route in kong["routes"]:
-        body = list(terminate(route))
+        body = list(answer(route, plugins))
         found += [(path, route, body) for path in route["paths"]]
     ranked = []
     for path, route, body in found:
@@ -262,7 +280,7 @@ def settings(kong, arguments):
     body += plugins.http()
     body.append("server {")
     server = [f"listen {arguments.listen};", "merge_slashes off;", *plugins.server()]
-    for match, directives in locations(kong, arguments.port_offset, hosts):
+    for match, directives in locations(kong, plugins, arguments.port_offset, hosts):
         server.append(f"location {match} {{")
         server += [f"    {line}" for line in directives]
         server.append("}")

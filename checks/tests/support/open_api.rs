@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use axum::body::{Body, to_bytes};
-use axum::http::Request;
+use axum::http::{Request, StatusCode};
 use dms::Dms;
 use serde_json::Value;
 use tower::ServiceExt as _;
@@ -33,15 +33,22 @@ pub(crate) fn example(path: &str) -> String {
     filled.collect::<Vec<_>>().join("/")
 }
 
-/// Every operation of the OpenAPI document that the whole product serves.
-pub(crate) async fn operations() -> Vec<Operation> {
+/// What the whole product answers to a GET with this id: status and body.
+pub(crate) async fn answer(path: &str, request_id: &str) -> (StatusCode, Value) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let dms = Dms::builder(folder.path().join("data")).start().await.expect("a start");
-    let request = Request::get("/openapi.json").body(Body::empty()).expect("a request");
+    let request = Request::get(path).header("X-Request-Id", request_id);
+    let request = request.body(Body::empty()).expect("a request");
     let response = dms.router().oneshot(request).await.expect("an answer");
+    let status = response.status();
     let bytes = to_bytes(response.into_body(), 1 << 20).await.expect("a whole body");
     dms.shutdown().await.expect("a clean end");
-    let document: Value = serde_json::from_slice(&bytes).expect("JSON");
+    (status, serde_json::from_slice(&bytes).expect("JSON"))
+}
+
+/// Every operation of the OpenAPI document that the whole product serves.
+pub(crate) async fn operations() -> Vec<Operation> {
+    let (_, document) = answer("/openapi.json", "operations").await;
     let mut operations = Vec::new();
     for (path, item) in document["paths"].as_object().expect("paths") {
         for (method, operation) in item.as_object().expect("operations of a path") {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 
-use crate::{Caller, Document, DocumentId, Result, ViewStats, Visitor};
+use crate::{Document, DocumentId, Result, ViewStats, Visitor};
 
 /// Reads a document from where it's kept when the cache doesn't have it.
 pub type DocumentLoader = BoxFuture<'static, Result<Arc<Document>>>;
@@ -114,14 +114,3 @@ pub trait ViewCounter: Send + Sync {
         None
     }
 }
-
-/// Convenience for callers of [`ViewCounter`].
-#[async_trait]
-pub trait ViewCounterExt: ViewCounter {
-    /// Counts a view by `caller`.
-    async fn record_caller(&self, id: DocumentId, caller: &Caller) -> Result<()> {
-        self.record(id, &caller.visitor()).await
-    }
-}
-
-impl<T: ViewCounter + ?Sized> ViewCounterExt for T {}

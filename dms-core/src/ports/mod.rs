@@ -12,9 +12,7 @@ mod repositories;
 mod stream;
 
 pub use blobs::{BlobContent, BlobInfo, BlobStore, ByteStream, check_blob_key};
-pub use cache::{
-    DocumentCache, DocumentLoader, StoreId, View, ViewCounter, ViewCounterExt, Viewed,
-};
+pub use cache::{DocumentCache, DocumentLoader, StoreId, View, ViewCounter, Viewed};
 pub use index::{
     INDEX_MISSING, IndexProgress, REBUILD_RUNNING, SearchIndex, StagedIndex, index_missing,
     rebuild_running,

@@ -8,6 +8,7 @@ use dms_core::validate::{self, Refusals};
 use dms_core::{Caller, Document, DocumentId, DocumentPatch, Error, ListQuery};
 use serde::Deserialize;
 use utoipa::IntoParams;
+use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -51,12 +52,20 @@ impl FromRef<DocumentsState> for BodyLimit {
 
 /// The routes of documents and their content.
 pub fn routes(state: DocumentsState) -> OpenApiRouter {
+    operations().with_state(state)
+}
+
+/// What these routes are, for a program that another one serves them for.
+pub fn open_api() -> OpenApi {
+    operations().into_openapi()
+}
+
+fn operations() -> OpenApiRouter<DocumentsState> {
     OpenApiRouter::new()
         .routes(routes!(create_document, list_documents))
         .routes(routes!(get_document, update_document, delete_document))
         .routes(routes!(content::get_document_content))
         .routes(routes!(get_document_stats))
-        .with_state(state)
 }
 
 /// An answer whose validity ends with the document's next version.

@@ -43,6 +43,7 @@ mod writes;
 
 use axum::Router;
 use dms_core::Result;
+use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
 pub use access::{Access, Anonymous, Authenticated};
@@ -85,7 +86,24 @@ pub fn versioned(router: Router) -> Router {
 /// # Errors
 /// `Internal` if the document can't be written.
 pub fn app(routes: OpenApiRouter, access: Access, options: &LayerOptions) -> Result<Router> {
+    app_with_others(routes, [], access, options)
+}
+
+/// As [`app`], for the service that a gateway leads `/openapi.json` to: the document tells also what
+/// other services answer behind the same gateway.
+///
+/// # Errors
+/// `Internal` if the document can't be written.
+pub fn app_with_others(
+    routes: OpenApiRouter,
+    others: impl IntoIterator<Item = OpenApi>,
+    access: Access,
+    options: &LayerOptions,
+) -> Result<Router> {
     let (router, mut document) = routes.split_for_parts();
+    for other in others {
+        document.merge(other);
+    }
     open_api::complete(&mut document, &access);
     let router = router.merge(open_api::router(&document, access)?);
     Ok(layers(versioned(router), options))

@@ -11,6 +11,7 @@ use dms_core::ports::SearchIndex;
 use dms_core::validate::{self, Refusals};
 use serde::Deserialize;
 use utoipa::IntoParams;
+use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -39,10 +40,16 @@ impl FromRef<SearchState> for Access {
 
 /// The routes of search.
 pub fn routes(state: SearchState) -> OpenApiRouter {
-    OpenApiRouter::new()
-        .routes(routes!(search_documents))
-        .routes(routes!(aggregate_documents))
-        .with_state(state)
+    operations().with_state(state)
+}
+
+/// What these routes are, for a program that another one serves them for.
+pub fn open_api() -> OpenApi {
+    operations().into_openapi()
+}
+
+fn operations() -> OpenApiRouter<SearchState> {
+    OpenApiRouter::new().routes(routes!(search_documents)).routes(routes!(aggregate_documents))
 }
 
 /// A search.

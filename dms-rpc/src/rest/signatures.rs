@@ -5,6 +5,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use dms_core::use_cases::{CreateSignature, Signatures};
 use dms_core::{DocumentId, SignatureId};
+use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -47,12 +48,20 @@ impl FromRef<SignaturesState> for BodyLimit {
 
 /// The routes of signatures.
 pub fn routes(state: SignaturesState) -> OpenApiRouter {
+    operations().with_state(state)
+}
+
+/// What these routes are, for a program that another one serves them for.
+pub fn open_api() -> OpenApi {
+    operations().into_openapi()
+}
+
+fn operations() -> OpenApiRouter<SignaturesState> {
     OpenApiRouter::new()
         .routes(routes!(create_signature))
         .routes(routes!(get_signature))
         .routes(routes!(get_signature_image))
         .routes(routes!(list_document_signatures))
-        .with_state(state)
 }
 
 /// Signs a document

@@ -15,35 +15,34 @@
 //!   aren't synced: a power failure may undo a removal.
 //! - **Giving up** a volume: once all of its puts have given their names, a sync that begins then
 //!   covers every file; afterwards the volume begins anew.
-//! - **After a crash** whoever opens the folder next [replays](replay) the journals of stores that are
-//!   gone, before anything else.
+//! - **After a crash** whoever opens the folder next [replays](replay::replay) the journals of stores
+//!   that are gone, before anything else.
 //!
 //! The volumes are filled with zeros beforehand: a sync then has only bytes to write, and nothing to
 //! tell the file system's own journal.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Seek as _, Write as _};
+mod durable;
+mod replay;
+mod volume;
+
+use std::fs::File;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use dms_core::ports::check_blob_key;
 
 use super::directories::Directories;
 use super::record::{self, Kind};
+use durable::make_durable;
+pub(super) use replay::replay;
+use replay::{Existing, restore};
+use volume::Volume;
 
 /// Largest content that is recorded, in bytes. Beyond it, writing twice costs more than it saves.
 pub(super) const CONTENT_BYTES_MAX: usize = 32 << 10;
-
-/// Size of a volume: some thousand puts of a kilobyte, replayed in a fraction of a second.
-const VOLUME_BYTES: usize = 4 << 20;
-
-/// So many files are synced one by one; of more, the whole file system is, which is faster by then,
-/// though it may have to write what others left.
-const SYNCED_ONE_BY_ONE_MAX: usize = 64;
 
 /// How long to leave it alone after it couldn't be set up, or a volume couldn't be given up.
 const RETRY_PAUSE: Duration = Duration::from_secs(10);
@@ -81,23 +80,6 @@ enum Mode {
     /// What was written may be lost: nothing more is recorded.
     Broken,
     Closed,
-}
-
-struct Volume {
-    path: PathBuf,
-    file: Arc<File>,
-    /// Which use of any volume this is: later ones have greater numbers.
-    epoch: u64,
-    end: usize,
-    /// Room for the removal of each record.
-    reserved: usize,
-    /// Keys whose files may not be durable yet.
-    keys: HashSet<Box<str>>,
-    /// Puts that have a record and no name yet.
-    under_way: usize,
-    full: bool,
-    /// Whether a removal was recorded that isn't synced.
-    has_removals: bool,
 }
 
 /// A durable record. Its volume isn't given up as long as this is held.
@@ -267,43 +249,6 @@ impl State {
     }
 }
 
-impl Volume {
-    fn make(folder: &Path, index: usize) -> io::Result<Self> {
-        let path = folder.join(record::VOLUMES[index]);
-        let mut file = OpenOptions::new().write(true).create_new(true).open(&path)?;
-        file.write_all(&vec![0; VOLUME_BYTES])?;
-        file.rewind()?;
-        file.sync_all()?;
-        Ok(Self {
-            path,
-            file: Arc::new(file),
-            epoch: 1,
-            end: 0,
-            reserved: 0,
-            keys: HashSet::new(),
-            under_way: 0,
-            full: false,
-            has_removals: false,
-        })
-    }
-
-    fn has_room(&self, bytes: usize) -> bool {
-        !self.full && self.end + self.reserved + bytes <= VOLUME_BYTES
-    }
-
-    /// Begins anew, so that nothing of what was recorded is ever replayed.
-    fn reset(&mut self) -> io::Result<()> {
-        (&*self.file).rewind()?;
-        (&*self.file).write_all(&[0; record::HEADER_BYTES])?;
-        self.file.sync_data()?;
-        (&*self.file).rewind()?;
-        (self.end, self.reserved) = (0, 0);
-        (self.full, self.has_removals) = (false, false);
-        self.keys.clear();
-        Ok(())
-    }
-}
-
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -407,226 +352,5 @@ impl Shared {
     }
 }
 
-/// Restores what the journals in `folder`, of a store that is gone, have a record of, and makes it
-/// durable. Blocks.
-pub(super) fn replay(root: &Path, folder: &Path) -> io::Result<()> {
-    let volumes: Vec<_> = record::VOLUMES.iter().map(|name| folder.join(name)).collect();
-    let keys = restore(root, folder, &volumes, Existing::KeptIfWhole)?;
-    if !keys.is_empty() {
-        make_durable(root, &File::open(root)?, &keys)?;
-        tracing::info!(contents = keys.len(), "content journal replayed");
-    }
-    Ok(())
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Existing {
-    KeptIfWhole,
-    Replaced,
-}
-
-/// Writes the files whose content is in `volumes`; gives the keys of all that are there now. What it
-/// writes itself is synced.
-fn restore(
-    root: &Path,
-    folder: &Path,
-    volumes: &[PathBuf],
-    existing: Existing,
-) -> io::Result<Vec<String>> {
-    let mut read = Vec::new();
-    for volume in volumes {
-        match fs::read(volume) {
-            Ok(bytes) => read.push(bytes),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-        }
-    }
-    let mut volumes: Vec<_> = read.iter().filter_map(|bytes| record::read(bytes)).collect();
-    volumes.sort_unstable_by_key(|(epoch, _)| *epoch);
-    let mut newest = BTreeMap::new();
-    for record in volumes.into_iter().flat_map(|(_, records)| records) {
-        match record.kind {
-            Kind::Content => newest.insert(record.key, record.content),
-            Kind::Removal => newest.remove(record.key),
-        };
-    }
-    newest.retain(|key, _| check_blob_key(key).is_ok());
-    let restored = folder.join("restored");
-    for (key, content) in &newest {
-        let path = root.join(key);
-        let is_whole = || fs::read(&path).is_ok_and(|found| found == *content);
-        if existing == Existing::KeptIfWhole && is_whole() {
-            continue;
-        }
-        let mut file = File::create(&restored)?;
-        file.write_all(content)?;
-        file.sync_all()?;
-        fs::create_dir_all(path.parent().unwrap_or(root))?;
-        fs::rename(&restored, &path)?;
-    }
-    let keys: Vec<_> = newest.into_keys().map(str::to_owned).collect();
-    if existing == Existing::Replaced {
-        sync_folders(root, &keys)?;
-    }
-    Ok(keys)
-}
-
-/// Returns once files, and the folders they are in, are durable as they are now.
-fn make_durable(root: &Path, root_folder: &File, keys: &[String]) -> io::Result<()> {
-    if keys.len() > SYNCED_ONE_BY_ONE_MAX
-        && let Some(synced) = sync_file_system(root_folder)
-    {
-        return synced;
-    }
-    for key in keys {
-        match File::open(root.join(key)) {
-            Ok(file) => file.sync_all()?,
-            // Removed meanwhile.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-        }
-    }
-    sync_folders(root, keys)
-}
-
-fn sync_folders(root: &Path, keys: &[String]) -> io::Result<()> {
-    let mut folders = BTreeSet::new();
-    for key in keys {
-        folders.extend(Path::new(key).ancestors().skip(1).map(|folder| root.join(folder)));
-    }
-    let directories = Directories::default();
-    for folder in folders {
-        match directories.sync(&folder) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            outcome => outcome?,
-        }
-    }
-    Ok(())
-}
-
-/// Writes everything that the file system of `folder` has in memory; none where that isn't possible.
-/// Linux tells of errors since 5.8, of all that happened since `folder` was opened.
-#[cfg(target_os = "linux")]
-#[expect(clippy::unnecessary_wraps, reason = "not everywhere")]
-fn sync_file_system(folder: &File) -> Option<io::Result<()>> {
-    Some(rustix::fs::syncfs(folder).map_err(io::Error::from))
-}
-
-#[cfg(not(target_os = "linux"))]
-fn sync_file_system(_folder: &File) -> Option<io::Result<()>> {
-    None
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    struct World {
-        root: tempfile::TempDir,
-        folder: PathBuf,
-        journal: Journal,
-    }
-
-    /// A journal that takes records.
-    fn running() -> World {
-        let root = tempfile::tempdir().unwrap();
-        let folder = root.path().join(".staging/0");
-        fs::create_dir_all(&folder).unwrap();
-        let journal = Journal::new(root.path(), &folder);
-        while journal.record("first/content", &[]).is_none() {
-            std::thread::yield_now();
-        }
-        World { root, folder, journal }
-    }
-
-    impl World {
-        fn path(&self, key: &str) -> PathBuf {
-            self.root.path().join(key)
-        }
-
-        /// What a put does.
-        fn put(&self, key: &str, content: &[u8]) {
-            let recorded = self.journal.record(key, &[Bytes::copy_from_slice(content)]);
-            let recorded = recorded.expect("recorded");
-            fs::create_dir_all(self.path(key).parent().unwrap()).unwrap();
-            fs::write(self.path(key), content).unwrap();
-            assert!(recorded.counts(key));
-        }
-
-        fn remove(&self, key: &str) {
-            self.journal.forget(key);
-            fs::remove_file(self.path(key)).unwrap();
-        }
-    }
-
-    #[test]
-    fn a_replay_restores_what_is_torn_or_missing_and_nothing_that_was_removed() {
-        let world = running();
-        for key in ["whole", "torn", "missing", "removed", "again"] {
-            world.put(&format!("{key}/content"), key.as_bytes());
-        }
-        world.remove("removed/content");
-        world.remove("again/content");
-        world.put("again/content", b"something else");
-        let recorded = world.journal.record("unnamed/content", &[Bytes::from_static(b"x")]);
-        drop(recorded);
-        // As a power failure may leave it.
-        fs::write(world.path("torn/content"), "").unwrap();
-        fs::remove_dir_all(world.path("missing")).unwrap();
-
-        replay(world.root.path(), &world.folder).unwrap();
-        let read = |key: &str| fs::read_to_string(world.path(&format!("{key}/content"))).ok();
-        assert_eq!(read("whole").as_deref(), Some("whole"));
-        assert_eq!(read("torn").as_deref(), Some("torn"));
-        assert_eq!(read("missing").as_deref(), Some("missing"));
-        assert_eq!(read("again").as_deref(), Some("something else"));
-        assert_eq!(read("removed"), None);
-        assert_eq!(read("unnamed").as_deref(), Some("x"), "left to the sweeper");
-        replay(world.root.path(), &world.folder).expect("any number of times");
-        assert!(world.journal.close(), "nothing is left to be replayed");
-        fs::remove_dir_all(world.path("whole")).unwrap();
-        replay(world.root.path(), &world.folder).unwrap();
-        assert_eq!(read("whole"), None, "a closed journal has no records");
-    }
-
-    #[test]
-    fn volumes_take_turns_and_wait_for_puts_under_way() {
-        let world = running();
-        let content = [Bytes::from(vec![7; CONTENT_BYTES_MAX])];
-        let mut held = Vec::new();
-        while let Some(recorded) =
-            world.journal.record(&format!("{}/content", held.len()), &content)
-        {
-            held.push(recorded);
-        }
-        let both = 2 * VOLUME_BYTES / (CONTENT_BYTES_MAX + 100);
-        assert!((both - 2..=both).contains(&held.len()), "{} records", held.len());
-        assert!(world.journal.record("one-more/content", &[]).is_none(), "both are full");
-        held.clear();
-        while world.journal.record("one-more/content", &content).is_none() {
-            std::thread::yield_now();
-        }
-        assert!(world.journal.close());
-        assert!(world.journal.record("late/content", &[]).is_none(), "closed");
-    }
-
-    #[test]
-    fn a_taken_back_record_does_not_count() {
-        let world = running();
-        let recorded = world.journal.record("a/content", &[]).unwrap();
-        assert!(recorded.counts("a/content"));
-        world.journal.forget("a/content");
-        world.journal.forget("never-recorded/content");
-        assert!(!recorded.counts("a/content"));
-    }
-
-    #[test]
-    fn files_that_cannot_be_synced_are_written_anew() {
-        let world = running();
-        world.put("a/content", b"hello");
-        let volumes: Vec<_> = record::VOLUMES.iter().map(|name| world.folder.join(name)).collect();
-        fs::write(world.path("a/content"), "lost").unwrap();
-        restore(world.root.path(), &world.folder, &volumes, Existing::Replaced).unwrap();
-        assert_eq!(fs::read(world.path("a/content")).unwrap(), b"hello");
-    }
-}
+mod tests;

@@ -332,6 +332,11 @@ impl Assembly {
         Ok(())
     }
 
+    /// Comes once each engine has been [prepared](Self::prepare).
+    pub(crate) fn prepared(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.preparations.done()
+    }
+
     /// Ends every task within `grace`, writes what is still in memory and closes everything.
     ///
     /// # Errors

@@ -6,6 +6,8 @@ use std::time::Duration;
 use dms_core::{Error, ErrorChain, ErrorKind, Result};
 use dms_runtime::{HealthRegistry, StartupError, Supervisor};
 use futures_util::future::{BoxFuture, join_all};
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 /// How long a start waits for engines; what takes longer goes on while the program serves.
 const WAIT_MAX: Duration = Duration::from_secs(3);
@@ -17,7 +19,11 @@ type Run = Box<dyn Fn() -> BoxFuture<'static, Result<()>> + Send + Sync>;
 
 /// What has to be done once with each engine.
 #[derive(Default)]
-pub(crate) struct Preparations(Vec<Preparation>);
+pub(crate) struct Preparations {
+    all: Vec<Preparation>,
+    /// Closed by [`run`](Self::run); what goes on after that holds a token.
+    open: TaskTracker,
+}
 
 struct Preparation {
     /// The setting that names the engine, for messages.
@@ -29,14 +35,14 @@ struct Preparation {
 
 impl Preparations {
     /// Adds one; it may be run several times, until it succeeds.
-    #[cfg(feature = "engines")]
+    #[cfg(any(feature = "engines", test))]
     pub(crate) fn add(
         &mut self,
         setting: &'static str,
         name: &'static str,
         run: impl Fn() -> BoxFuture<'static, Result<()>> + Send + Sync + 'static,
     ) {
-        self.0.push(Preparation { setting, name, run: Box::new(run) });
+        self.all.push(Preparation { setting, name, run: Box::new(run) });
     }
 
     /// Runs all of them. What an engine that is away can't do yet goes on in the background, until
@@ -49,7 +55,7 @@ impl Preparations {
         supervisor: &mut Supervisor,
         health: &HealthRegistry,
     ) -> Result<(), StartupError> {
-        let all = std::mem::take(&mut self.0);
+        let all = std::mem::take(&mut self.all);
         let outcomes = join_all(all.iter().map(|one| tokio::time::timeout(WAIT_MAX, (one.run)())));
         let outcomes = outcomes.await;
         for (preparation, outcome) in all.into_iter().zip(outcomes) {
@@ -63,15 +69,28 @@ impl Preparations {
             };
             tracing::warn!(part = preparation.name, error = %ErrorChain(&error),
                 "not there yet, serving what doesn't need it");
-            preparation.go_on(error.to_string(), supervisor, health);
+            preparation.go_on(error.to_string(), self.open.token(), supervisor, health);
         }
+        self.open.close();
         Ok(())
+    }
+
+    /// Comes once all of them have succeeded, which may be long after [`run`](Self::run) has returned.
+    pub(crate) fn done(&self) -> impl Future<Output = ()> + Send + use<> {
+        let open = self.open.clone();
+        async move { open.wait().await }
     }
 }
 
 impl Preparation {
     /// Tries again until it succeeds; meanwhile the program says that it isn't ready, and why.
-    fn go_on(self, why: String, supervisor: &mut Supervisor, health: &HealthRegistry) {
+    fn go_on(
+        self,
+        why: String,
+        open: TaskTrackerToken,
+        supervisor: &mut Supervisor,
+        health: &HealthRegistry,
+    ) {
         let waiting = Arc::new(Mutex::new(Some(why)));
         let told = Arc::clone(&waiting);
         health.add(self.name, true, move || {
@@ -94,8 +113,55 @@ impl Preparation {
                 }
             }
             tracing::info!(part = name, "is there now");
+            drop(open);
             stop.cancelled().await;
             Ok(())
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use futures_util::FutureExt as _;
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+
+    /// A preparation of an engine that is there when the switch says so.
+    fn prepared_when(switch: &Arc<AtomicBool>) -> Preparations {
+        let mut preparations = Preparations::default();
+        let switch = Arc::clone(switch);
+        preparations.add("DMS_DATABASE_URL", "database-preparation", move || {
+            let is_there = switch.load(Ordering::SeqCst);
+            async move {
+                if is_there { Ok(()) } else { Err(Error::unavailable("database", "refused")) }
+            }
+            .boxed()
+        });
+        preparations
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn done_comes_after_an_engine_that_was_away_and_not_before() {
+        let switch = Arc::new(AtomicBool::new(false));
+        let mut preparations = prepared_when(&switch);
+        let mut done = Box::pin(preparations.done());
+        assert_eq!(done.as_mut().now_or_never(), None, "nothing has been tried");
+        let mut supervisor = Supervisor::new(&CancellationToken::new());
+        preparations.run(&mut supervisor, &HealthRegistry::new()).await.expect("it may come later");
+        let long = tokio::time::timeout(10 * PAUSE, done.as_mut()).await;
+        assert!(long.is_err(), "the engine is away");
+        switch.store(true, Ordering::SeqCst);
+        done.await;
+    }
+
+    #[tokio::test]
+    async fn done_comes_at_once_when_every_engine_is_there() {
+        let mut preparations = prepared_when(&Arc::new(AtomicBool::new(true)));
+        let mut supervisor = Supervisor::new(&CancellationToken::new());
+        preparations.run(&mut supervisor, &HealthRegistry::new()).await.expect("prepared");
+        assert_eq!(preparations.done().now_or_never(), Some(()));
     }
 }

@@ -9,12 +9,12 @@ use std::time::Duration;
 use axum::Router;
 use clap::{Parser, Subcommand};
 use dms_realtime::Hub;
-use dms_rpc::grpc::{GrpcHealth, GrpcServer};
+use dms_rpc::grpc::GrpcServer;
 use dms_rpc::rest::Writes;
 use dms_runtime::settings::{ListenSettings, Source, names, reachable};
 use dms_runtime::{
-    Cli, ExitStatus, HealthRegistry, HealthcheckCommand, Program, Server, SettingFlags, Settings,
-    StartupError, metrics_handle, report, report_arguments, telemetry, wait_for_signal,
+    Cli, ExitStatus, HealthcheckCommand, Program, Server, SettingFlags, Settings, StartupError,
+    metrics_handle, report, report_arguments, telemetry, wait_for_signal,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -22,9 +22,6 @@ use crate::{Assembly, AssemblyOptions};
 
 /// How long background tasks may take to end.
 const TASKS_GRACE: Duration = Duration::from_secs(10);
-
-/// How often gRPC's health follows readiness.
-const MIRROR_EVERY: Duration = Duration::from_secs(1);
 
 /// What a service shows.
 pub struct Faces {
@@ -149,10 +146,9 @@ where
     }
 
     let stop = CancellationToken::new();
-    let grpc_health = faces
-        .grpc
-        .as_ref()
-        .map(|grpc| tokio::spawn(mirror_readiness(health.clone(), grpc.health(), stop.clone())));
+    if let Some(grpc) = &faces.grpc {
+        assembly.spawn_readiness_mirror(grpc, stop.clone());
+    }
     let http = faces.http.merge(health.router(metrics_handle()));
     let grpc = faces.grpc.as_ref().map(GrpcServer::router);
     let up = |address, _| {
@@ -172,10 +168,6 @@ where
         }
     };
     listeners.serve(http, grpc, &stop, settings.limits.shutdown_grace, up, drain).await?;
-    if let Some(mirror) = grpc_health {
-        // It ends with the token.
-        let _ = mirror.await;
-    }
     faces.writes.close();
     let _ = tokio::time::timeout(TASKS_GRACE, faces.writes.wait()).await;
     assembly.close(TASKS_GRACE).await.map_err(|error| {
@@ -247,17 +239,6 @@ impl Listeners {
         // The servers cut off what exceeds the grace period; this only guards against a defect there.
         let _ = tokio::time::timeout(grace + Duration::from_secs(5), drained).await;
         Ok(())
-    }
-}
-
-/// Tells callers over gRPC what `/readyz` tells others, so that a service that needs this one can say
-/// that it isn't ready.
-async fn mirror_readiness(health: HealthRegistry, grpc: GrpcHealth, stop: CancellationToken) {
-    loop {
-        grpc.set_serving(health.report().await.status.takes_requests()).await;
-        if stop.run_until_cancelled(tokio::time::sleep(MIRROR_EVERY)).await.is_none() {
-            return grpc.set_serving(false).await;
-        }
     }
 }
 

@@ -1,12 +1,19 @@
 //! The background tasks, by name.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use dms_core::Result;
 use dms_core::ports::BlobStore;
 use dms_core::use_cases::{Signatures, Sweeper};
+use dms_rpc::grpc::GrpcServer;
 use dms_runtime::Backoff;
+use tokio_util::sync::CancellationToken;
 
 use crate::{Assembly, Indexing, LiveFeed, Repositories, upkeep};
+
+/// How often gRPC's health follows readiness.
+const MIRROR_EVERY: Duration = Duration::from_secs(1);
 
 impl Assembly {
     /// Follows the change stream for whoever listens. Requests are taken while it is away, which the
@@ -40,12 +47,28 @@ impl Assembly {
         });
     }
 
+    /// Tells callers over gRPC what `/readyz` tells others, so that a service that needs this one can
+    /// say that it isn't ready. From `draining` on it isn't.
+    pub fn spawn_readiness_mirror(&mut self, grpc: &GrpcServer, draining: CancellationToken) {
+        let (health, grpc) = (self.health().clone(), grpc.health());
+        self.supervisor().spawn("grpc-health", async move |stop| {
+            loop {
+                grpc.set_serving(health.report().await.status.takes_requests()).await;
+                let pause = tokio::time::sleep(MIRROR_EVERY);
+                if draining.run_until_cancelled(pause).await.is_none() || stop.is_cancelled() {
+                    break;
+                }
+            }
+            grpc.set_serving(false).await;
+            stop.cancelled().await;
+            Ok(())
+        });
+    }
+
     /// Finishes signatures that a crash interrupted.
     pub fn spawn_reconciler(&mut self, signatures: &Signatures) {
         let signatures = signatures.clone();
-        self.supervisor().spawn("signature-reconciler", async move |stop| {
-            upkeep::reconcile(signatures, stop).await.map_err(Into::into)
-        });
+        self.spawn_upkeep("signature-reconciler", |stop| upkeep::reconcile(signatures, stop));
     }
 
     /// Removes content that no row points at.
@@ -57,16 +80,29 @@ impl Assembly {
             clock: self.clock(),
             grace: upkeep::ORPHAN_GRACE,
         });
-        self.supervisor().spawn("orphan-sweeper", async move |stop| {
-            upkeep::sweep(sweeper, stop).await.map_err(Into::into)
-        });
+        self.spawn_upkeep("orphan-sweeper", |stop| upkeep::sweep(sweeper, stop));
     }
 
     /// Forgets idempotency keys that nobody will use again.
     pub fn spawn_purge(&mut self, repositories: &Repositories) {
         let keys = Arc::clone(&repositories.idempotency);
-        self.supervisor().spawn("idempotency-purge", async move |stop| {
-            upkeep::purge(keys, stop).await.map_err(Into::into)
+        self.spawn_upkeep("idempotency-purge", |stop| upkeep::purge(keys, stop));
+    }
+
+    /// Begins once every engine is prepared: rounds before that would fail, and each would say so.
+    fn spawn_upkeep<T>(
+        &mut self,
+        name: &'static str,
+        task: impl FnOnce(CancellationToken) -> T + Send + 'static,
+    ) where
+        T: Future<Output = Result<()>> + Send + 'static,
+    {
+        let prepared = self.prepared();
+        self.supervisor().spawn(name, async move |stop| {
+            match stop.run_until_cancelled(prepared).await {
+                Some(()) => task(stop).await.map_err(Into::into),
+                None => Ok(()),
+            }
         });
     }
 }

@@ -12,6 +12,7 @@ use dms_realtime::{Hub, Live};
 use dms_rpc::grpc::GrpcServer;
 use dms_rpc::rest::Writes;
 use dms_runtime::{HealthRegistry, StartupError};
+use tokio_util::sync::CancellationToken;
 
 use crate::builder::{DmsBuilder, Ports};
 use crate::web::Faces;
@@ -29,6 +30,7 @@ pub struct Dms {
     router: Router,
     grpc: GrpcServer,
     health: HealthRegistry,
+    draining: CancellationToken,
     writes: Writes,
     indexing: Arc<Indexing>,
     index: Arc<dyn SearchIndex>,
@@ -98,6 +100,8 @@ impl Dms {
         assembly.watch_index(&ports.index, false);
         assembly.watch_indexing(&indexing, false);
         health.set_serving();
+        let draining = CancellationToken::new();
+        assembly.spawn_readiness_mirror(&grpc, draining.clone());
         Ok(Self {
             documents,
             signatures,
@@ -105,6 +109,7 @@ impl Dms {
             router,
             grpc,
             health,
+            draining,
             writes,
             indexing,
             index: ports.index,
@@ -157,6 +162,7 @@ impl Dms {
     /// later. The first step of a stop; requests are still served.
     pub fn drain(&self) {
         self.health.set_draining();
+        self.draining.cancel();
         self.hub.shutdown();
     }
 

@@ -2,6 +2,7 @@
 //! the caller's own.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use axum::body::{Body, to_bytes};
@@ -11,6 +12,7 @@ use dms_core::fake::{InMemoryBlobStore, InMemorySearchIndex};
 use dms_core::model::search::SearchQuery;
 use dms_core::use_cases::{CreateDocument, bytes_stream};
 use dms_core::{Caller, ErrorKind};
+use dms_rpc::grpc::{GrpcClientConfig, GrpcDocumentClient};
 use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
@@ -112,4 +114,37 @@ async fn ports_of_the_callers_own_are_used() {
     assert!(!folder.path().join("blobs").exists(), "content went to the caller's store");
     assert!(!folder.path().join("index").exists(), "documents went to the caller's index");
     dms.shutdown().await.expect("a clean end");
+}
+
+/// Asks `grpc.health.v1` until it says so.
+async fn says_ready(client: &GrpcDocumentClient, ready: bool) {
+    let started = Instant::now();
+    while client.check().await.is_ok() != ready {
+        assert!(started.elapsed() < Duration::from_mins(1), "ready over gRPC isn't {ready}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn grpc_says_whether_it_is_ready_as_http_does() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let dms = Dms::builder(folder.path()).start().await.expect("a start");
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("an address"));
+    let server = tokio::spawn(dms.grpc().clone().serve(listener, std::future::pending()));
+    let client = GrpcDocumentClient::new(&GrpcClientConfig::new(url)).expect("a client");
+    says_ready(&client, true).await;
+    let is_up = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&is_up);
+    dms.health().add("engine", true, move || {
+        let is_up = seen.load(Ordering::SeqCst);
+        async move { if is_up { Ok(()) } else { Err("away".into()) } }
+    });
+    says_ready(&client, false).await;
+    is_up.store(true, Ordering::SeqCst);
+    says_ready(&client, true).await;
+    dms.drain();
+    says_ready(&client, false).await;
+    dms.shutdown().await.expect("a clean end");
+    server.abort();
 }

@@ -110,6 +110,17 @@ async fn everything_is_there_under_v1_too() {
         let (status, body) = server.get(&path).await;
         assert_eq!(status, 200, "{path}: {body}");
     }
+    // Whoever serves them, they are one product.
+    let (_, api) = server.get("/openapi.json").await;
+    for path in [
+        "/documents/{id}",
+        "/signatures/{id}",
+        "/search",
+        "/aggregations/{field}",
+        "/ws/{document_id}",
+    ] {
+        assert!(api["paths"][path].is_object(), "{path} isn't described: {}", api["paths"]);
+    }
     let metrics = server.client.get(server.url("/metrics")).send().await.expect("an answer");
     let metrics = metrics.text().await.expect("text");
     assert!(metrics.contains("http_requests_total"), "{metrics}");

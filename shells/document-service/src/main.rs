@@ -8,7 +8,7 @@ use dms_core::use_cases::{DocumentLimits, Documents, DocumentsPorts};
 use dms_rpc::grpc::{DocumentServer, GrpcLimits, GrpcServer};
 use dms_rpc::rest::{self, DocumentsState, LayerOptions, Writes};
 use dms_runtime::settings::{Backends, ProcessEnvironment};
-use dms_runtime::{Program, Settings, StartupError};
+use dms_runtime::{Program, Settings, StartupError, live};
 
 const PROGRAM: Program = Program {
     name: "document-service",
@@ -65,6 +65,9 @@ async fn assemble(settings: &Settings, assembly: &mut Assembly) -> Result<Faces,
         access: access.clone(),
         writes: writes.clone(),
     });
-    let http = rest::app(routes, access, &LayerOptions::default()).map_err(failed)?;
+    // The gateway's document is this service's, so it is that of the whole product.
+    let others = [rest::signatures::open_api(), rest::search::open_api(), live::open_api()];
+    let http = rest::app_with_others(routes, others, access, &LayerOptions::default());
+    let http = http.map_err(failed)?;
     Ok(Faces { http, grpc: Some(grpc), hub: None, writes })
 }

@@ -24,6 +24,7 @@ use futures_util::{Sink, SinkExt as _, Stream, StreamExt as _, future};
 use serde::Deserialize;
 use tokio_tungstenite::tungstenite;
 use utoipa::IntoParams;
+use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -56,11 +57,17 @@ impl FromRef<LiveState> for Access {
 
 /// The live routes.
 pub fn routes(state: LiveState) -> OpenApiRouter {
-    OpenApiRouter::new()
-        .routes(routes!(connect))
-        .routes(routes!(document_events))
-        .routes(routes!(development_token))
-        .with_state(state)
+    public_routes().routes(routes!(development_token)).with_state(state)
+}
+
+/// What the live routes are, for a program that another one serves them for; without the development
+/// token, which no gateway leads to.
+pub fn open_api() -> OpenApi {
+    public_routes().into_openapi()
+}
+
+fn public_routes() -> OpenApiRouter<LiveState> {
+    OpenApiRouter::new().routes(routes!(connect)).routes(routes!(document_events))
 }
 
 /// Follows a document on a WebSocket.

@@ -14,9 +14,7 @@ use super::{CommandResult, PROGRAM, builder, read_settings};
 pub(super) async fn run(flags: &SettingFlags, source: &dyn Source) -> CommandResult {
     let settings = read_settings(flags, source)?;
     let _telemetry = telemetry::init(&settings.log);
-    for variable in &settings.unknown_variables {
-        tracing::warn!(variable, "unknown variable is ignored");
-    }
+    settings.log_warnings();
     metrics_handle().set_build_info(&PROGRAM);
     dms_realtime::describe_metrics();
 
