@@ -2,14 +2,14 @@
 #![cfg(feature = "files")]
 
 use std::io::{BufRead as _, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use dms_core::ports::{BlobInfo, BlobStore as _};
 use dms_core::use_cases::bytes_stream;
-use dms_core::{DocumentId, ErrorKind};
+use dms_core::{DocumentId, ErrorKind, SignatureId};
 use dms_store::blobs::{FileBlobOptions, FileBlobStore};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
@@ -25,6 +25,11 @@ async fn content(blobs: &FileBlobStore, key: &str) -> Bytes {
     let stream = blobs.get(key, None).await.expect("get").stream;
     let chunks: Vec<Bytes> = stream.try_collect().await.expect("read");
     chunks.concat().into()
+}
+
+/// Where the file of a blob is.
+fn path_of(root: &Path, key: &str) -> PathBuf {
+    root.join(key.replace('/', ","))
 }
 
 /// Every file below `folder`, locks and journals aside.
@@ -60,15 +65,22 @@ async fn passes_the_suite_on_many_threads_with_few_steps_at_a_time() {
 }
 
 #[tokio::test]
-async fn a_blob_is_a_file_at_its_key() {
+async fn a_blob_is_one_file_in_the_root() {
     let folder = tempfile::tempdir().unwrap();
     let blobs = open(folder.path()).await;
     blobs.put("an-id/content", bytes_stream("hello")).await.unwrap();
-    let path = folder.path().join("an-id/content");
-    assert_eq!(std::fs::read(&path).unwrap(), b"hello");
+    blobs.put("an-id/content/more", bytes_stream("more")).await.unwrap();
+    blobs.put("an-id", bytes_stream("less")).await.expect("no key is in the way of another");
+    let names = || {
+        let entries = std::fs::read_dir(folder.path()).unwrap().map(Result::unwrap);
+        let mut names: Vec<_> = entries.map(|it| it.file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(names(), [".staging", "an-id", "an-id,content", "an-id,content,more"]);
+    assert_eq!(std::fs::read(folder.path().join("an-id,content")).unwrap(), b"hello");
     blobs.delete("an-id/content").await.unwrap();
-    assert!(!folder.path().join("an-id").exists(), "the empty folder is gone too");
-    assert!(folder.path().exists());
+    assert_eq!(names(), [".staging", "an-id", "an-id,content,more"]);
 }
 
 #[tokio::test]
@@ -83,8 +95,11 @@ async fn what_is_no_blob_is_neither_listed_nor_read() {
     }
     std::fs::create_dir_all(folder.path().join("lost+found/x")).unwrap();
     std::fs::write(folder.path().join("lost+found/x/content"), "x").unwrap();
-    std::fs::write(folder.path().join(".hidden"), "x").unwrap();
+    for name in [".hidden", ",x", "x,", "x,,y", "x,.y", "lost+found.txt~", "x y"] {
+        std::fs::write(folder.path().join(name), "x").unwrap();
+    }
     std::fs::create_dir(folder.path().join("a-folder")).unwrap();
+    std::fs::write(folder.path().join("a-folder/content"), "x").unwrap();
     #[cfg(unix)]
     std::os::unix::fs::symlink("/etc", folder.path().join("link")).unwrap();
     assert_eq!(listed(&blobs).await, []);
@@ -124,7 +139,7 @@ async fn a_put_that_takes_too_long_leaves_nothing() {
     for i in 0..200 {
         let key = format!("{i}/content");
         match hasty.put(&key, bytes_stream(vec![1; if i % 2 == 0 { 10 } else { 1 << 20 }])).await {
-            Ok(_) => stored.push(folder.path().join(key).display().to_string()),
+            Ok(_) => stored.push(path_of(folder.path(), &key).display().to_string()),
             Err(error) => {
                 assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
                 assert_eq!(error.dependency(), Some("storage"));
@@ -271,6 +286,70 @@ fn copy_folder(from: &Path, to: &Path) {
     }
 }
 
+/// Has each blob in a folder of its own, as it once was.
+fn into_folders(root: &Path) {
+    for entry in std::fs::read_dir(root).unwrap().map(Result::unwrap) {
+        let key = entry.file_name().into_string().unwrap().replace(',', "/");
+        if entry.file_type().unwrap().is_file() {
+            std::fs::create_dir_all(root.join(&key).parent().unwrap()).unwrap();
+            std::fs::rename(entry.path(), root.join(&key)).unwrap();
+        }
+    }
+    std::fs::write(root.join(".staging/opening.lock"), "").unwrap();
+}
+
+/// Whatever of it a start has done that was cut off.
+#[tokio::test]
+async fn content_in_folders_of_its_own_is_moved_out_once() {
+    let mut keys: Vec<_> = (0..4).map(|_| format!("{}/content", DocumentId::generate())).collect();
+    keys.extend((0..3).map(|_| format!("signatures/{}/image", SignatureId::generate())));
+    keys.sort();
+    for done in 0..=keys.len() {
+        let folder = tempfile::tempdir().unwrap();
+        let blobs = open(folder.path()).await;
+        for key in &keys {
+            blobs.put(key, bytes_stream(content_of(key))).await.unwrap();
+        }
+        drop(blobs);
+        into_folders(folder.path());
+        let foreign = ["somebody-s/content", "somebody-s/own/file", "signatures.bak/x/image"];
+        for path in foreign.map(|path| folder.path().join(path)) {
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, "foreign").unwrap();
+        }
+        for (at, key) in keys.iter().enumerate().take(done) {
+            std::fs::rename(folder.path().join(key), path_of(folder.path(), key)).unwrap();
+            if at + 1 < done {
+                std::fs::remove_dir(folder.path().join(key).parent().unwrap()).unwrap();
+            }
+        }
+        let blobs = open(folder.path()).await;
+        for key in &keys {
+            assert!(content(&blobs, key).await == content_of(key), "{key} after {done}");
+        }
+        let mut listed: Vec<_> = listed(&blobs).await.into_iter().map(|blob| blob.key).collect();
+        listed.sort();
+        assert_eq!(listed, keys, "after {done}");
+        let mut left: Vec<_> = keys.iter().map(|key| path_of(folder.path(), key)).collect();
+        left.extend(foreign.map(|path| folder.path().join(path)));
+        let mut left: Vec<_> = left.iter().map(|path| path.display().to_string()).collect();
+        left.sort();
+        let mut found = files(folder.path());
+        found.sort();
+        assert_eq!(found, left, "others' files stay where they are");
+        let gone = |key: &String| !folder.path().join(key).parent().unwrap().exists();
+        assert!(keys.iter().all(gone) && !folder.path().join("signatures").exists());
+
+        // The next start doesn't look at everything again.
+        drop(blobs);
+        let late = folder.path().join(&keys[0]);
+        std::fs::create_dir_all(late.parent().unwrap()).unwrap();
+        std::fs::write(&late, "x").unwrap();
+        assert!(content(&open(folder.path()).await, &keys[0]).await == content_of(&keys[0]));
+        assert!(late.exists());
+    }
+}
+
 /// The disk after a power failure: the journal is there, the files that weren't synced are torn or
 /// missing.
 #[tokio::test]
@@ -305,21 +384,27 @@ async fn what_was_acknowledged_is_restored_from_the_journal() {
         // Larger content is synced as a file.
         if content.len() <= 32 << 10 {
             match at % 3 {
-                0 => std::fs::write(disk.join(key), "").unwrap(),
-                1 => std::fs::remove_dir_all(disk.join(key).parent().unwrap()).unwrap(),
+                0 => std::fs::write(path_of(&disk, key), "").unwrap(),
+                1 => std::fs::remove_file(path_of(&disk, key)).unwrap(),
                 _ => {}
             }
         }
     }
-    let restored = open(&disk).await;
-    for (key, expected) in &kept {
-        assert!(content(&restored, key).await == *expected, "{key} of {} bytes", expected.len());
+    let disk_of_before = folder.path().join("disk-of-before");
+    copy_folder(&disk, &disk_of_before);
+    into_folders(&disk_of_before);
+    for disk in [&disk, &disk_of_before] {
+        let restored = open(disk).await;
+        for (key, expected) in &kept {
+            let found = content(&restored, key).await;
+            assert!(found == *expected, "{key} of {} bytes in {disk:?}", expected.len());
+        }
+        let error = restored.get(&removed, None).await.map(|_| ()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound);
+        assert_eq!(files(disk).len(), listed(&restored).await.len(), "no file but the blobs");
     }
-    let error = restored.get(&removed, None).await.map(|_| ()).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::NotFound);
-    assert_eq!(files(&disk).len(), listed(&restored).await.len(), "no file but the blobs");
-    drop((blobs, restored));
-    for root in [root, disk] {
+    drop(blobs);
+    for root in [root, disk, disk_of_before] {
         let left = std::fs::read_dir(root.join(".staging")).unwrap().count();
         assert_eq!(left, 1, "closed stores leave the lock of opening only");
     }

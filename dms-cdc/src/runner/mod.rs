@@ -166,11 +166,9 @@ impl Runner {
                 unless_stopped(stop, tokio::time::sleep_until(next_begin)).await?;
             }
             let batch = self.next_batch(stop).await?;
-            // More waits already where a batch is full.
-            let is_full = batch.records.len() >= self.options.limits.records_max;
-            let linger = if is_full { Duration::ZERO } else { self.options.linger };
-            next_begin = Instant::now() + linger;
+            let (begin, records) = (Instant::now(), batch.records.len());
             self.deliver(batch, stop).await?;
+            next_begin = begin + self.options.linger_after(records, begin.elapsed());
         }
     }
 

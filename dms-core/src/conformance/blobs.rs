@@ -142,6 +142,11 @@ async fn round_trips(blobs: &dyn BlobStore) {
     let (key, content) = (format!("signatures/{}/image", SignatureId::generate()), content(99, 2));
     blobs.put(&key, bytes_stream(content.clone())).await.expect("put of an image");
     assert_content(blobs, &key, &content, "an image").await;
+    let key = format!("{}/{}/{}", DocumentId::generate(), "x".repeat(128), "y".repeat(34));
+    assert_eq!(key.len(), 200, "the longest key");
+    blobs.put(&key, bytes_stream(content.clone())).await.expect("put under the longest key");
+    assert_content(blobs, &key, &content, "under the longest key").await;
+    assert_eq!(listed(blobs, &key).await.len(), 1, "the longest key is listed");
 }
 
 async fn chunk_sizes(blobs: &dyn BlobStore) {
@@ -385,9 +390,11 @@ async fn listing(blobs: &dyn BlobStore) {
 async fn refused_keys(blobs: &dyn BlobStore) {
     let long = "x".repeat(129);
     let deep = "x/".repeat(300) + "x";
+    let too_long = format!("{}/{}", "x".repeat(128), "y".repeat(72));
     for key in [
         "", "/", "/x", "x/", "x//y", ".", "..", "../x", "x/..", "x/../y", "x/./y", ".x", "x/.y",
-        "x y", "x\\y", "x\0y", "x\ny", "C:x", "~", "é", "x#1", "%2e%2e", &long, &deep,
+        "x y", "x\\y", "x\0y", "x\ny", "C:x", "~", "é", "x#1", "x,y", "%2e%2e", &long, &deep,
+        &too_long,
     ] {
         let error = blobs.put(key, bytes_stream("x")).await.expect_err(key);
         assert_eq!(error.kind(), ErrorKind::Internal, "put under {key:?}: {error:?}");

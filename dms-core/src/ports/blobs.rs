@@ -34,11 +34,12 @@ pub struct BlobInfo {
     pub modified_at: OffsetDateTime,
 }
 
-/// Longest key of a blob, in bytes.
-const KEY_BYTES_MAX: usize = 512;
+/// Longest key of a blob, in bytes: it may become the name of a file, which has 255 at most, and what
+/// copies files adds some to names on the way.
+const KEY_BYTES_MAX: usize = 200;
 
 /// Refuses what no use case makes: a key is words of `A–Z a–z 0–9 - _ .` joined by `/`, none of
-/// which begins with a dot or has more than 128 characters, and at most 512 bytes long. So it can't
+/// which begins with a dot or has more than 128 characters, and at most 200 bytes long. So it can't
 /// leave the folder or bucket of its store, nor meet what a store keeps there for itself.
 ///
 /// # Errors

@@ -7,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Syncs directories, once for all who ask while a sync of the same directory is running.
 ///
-/// Every document adds an entry to the root: without this, each put would sync it by itself.
+/// Every blob adds an entry to the root: without this, each put would sync it by itself.
 #[derive(Default)]
 pub(super) struct Directories(Mutex<HashMap<PathBuf, Running>>);
 
@@ -127,14 +127,15 @@ fn again(error: Arc<io::Error>) -> io::Error {
     io::Error::new(error.kind(), error)
 }
 
+/// Makes the entries of a directory durable. Blocks.
 #[cfg(unix)]
-fn sync_now(directory: &Path) -> io::Result<()> {
+pub(super) fn sync_now(directory: &Path) -> io::Result<()> {
     std::fs::File::open(directory)?.sync_all()
 }
 
 /// Directories can't be opened as files here; the file system's journal keeps their entries.
 #[cfg(not(unix))]
-fn sync_now(_directory: &Path) -> io::Result<()> {
+pub(super) fn sync_now(_directory: &Path) -> io::Result<()> {
     Ok(())
 }
 

@@ -27,11 +27,6 @@ pub(super) fn already_exists() -> Error {
     Error::new(ErrorKind::Conflict, "there is a blob with this key").with_code("already_exists")
 }
 
-/// Whether there is nothing at a path, be it that what should be a folder is a file.
-pub(super) fn is_absent(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

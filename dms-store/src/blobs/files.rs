@@ -17,8 +17,9 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::sync::Semaphore;
 
 use super::directories::Directories;
-use super::error::{from_io, is_absent, unavailable};
-use super::publication::{Claims, Publication, remove_empty_folder};
+use super::error::{from_io, unavailable};
+use super::name::path_of;
+use super::publication::{Claims, Publication};
 use super::read;
 use super::staging::Staging;
 use super::walk::Walk;
@@ -44,9 +45,9 @@ impl Default for FileBlobOptions {
     }
 }
 
-/// Content in files below a folder. Cheap to clone. Methods must be called in a Tokio runtime.
+/// Content in the files of a folder. Cheap to clone. Methods must be called in a Tokio runtime.
 ///
-/// A put is durable when it returns, the entries of folders included; a removal may come undone if
+/// A put is durable when it returns, the name included; a removal may come undone if
 /// the machine loses power, or if another store had put the blob and is killed. At most 256 KiB and
 /// one piece of the stream are in memory for each put, and 256 KiB for each reader. The file system
 /// must have hard links and file locks.
@@ -106,13 +107,14 @@ impl Shared {
 
     fn path(&self, key: &str) -> Result<PathBuf> {
         check_blob_key(key)?;
-        Ok(self.root.join(key))
+        Ok(path_of(&self.root, key))
     }
 }
 
 impl FileBlobStore {
     /// Opens the store in folder `root`, making the folder if it isn't there, and removes what
-    /// earlier stores left unfinished. Several stores may be open on one folder.
+    /// earlier stores left unfinished. Several stores may be open on one folder. Content of documents
+    /// and images of signatures that are in folders of their own, as they once were, are moved.
     ///
     /// # Errors
     /// `Unavailable` or `StorageFull` if the folder can't be made, locked or written to.
@@ -206,11 +208,8 @@ impl BlobStore for FileBlobStore {
         let remove = self.0.step(move |shared| {
             shared.staging.journal().forget(&key);
             match std::fs::remove_file(&path) {
-                Ok(()) => {
-                    remove_empty_folder(&shared.root, &path);
-                    Ok(())
-                }
-                Err(error) if is_absent(&error) || path.is_dir() => Ok(()),
+                Ok(()) => Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::NotFound || path.is_dir() => Ok(()),
                 Err(error) => Err(from_io("content can't be removed", error)),
             }
         });

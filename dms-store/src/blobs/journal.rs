@@ -1,7 +1,6 @@
 //! Small contents, written once more one after the other, so that many puts share one sync.
 //!
-//! A file of its own costs a put three syncs: of the file, of its folder, and of the folder that is
-//! in. Here a put writes its content to a journal as well, and waits only until that is synced, which
+//! A file of its own costs a put two syncs: of the file, and of the folder it is in. Here a put writes its content to a journal as well, and waits only until that is synced, which
 //! one sync does for all who wait. The files are made durable later, many at once; until then the
 //! journal can make them again.
 //!
@@ -34,7 +33,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::directories::Directories;
+use super::directories::{Directories, sync_now};
 use super::record::{self, Kind};
 use durable::make_durable;
 pub(super) use replay::replay;
@@ -110,7 +109,7 @@ impl Drop for Recorded {
 }
 
 impl Journal {
-    /// A journal in `folder` for files below `root`. Nothing is made before it is needed.
+    /// A journal in `folder` for files in `root`. Nothing is made before it is needed.
     pub(super) fn new(root: &Path, folder: &Path) -> Self {
         let shared = Shared {
             root: root.to_owned(),
@@ -272,7 +271,7 @@ impl Shared {
         let made = File::open(&self.root).and_then(|root| {
             let volumes = [Volume::make(&self.folder, 0)?, Volume::make(&self.folder, 1)?];
             for folder in [Some(&*self.folder), self.folder.parent()].into_iter().flatten() {
-                Directories::default().sync(folder)?;
+                sync_now(folder)?;
             }
             Ok((root, volumes))
         });

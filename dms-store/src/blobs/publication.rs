@@ -10,12 +10,10 @@ use bytes::Bytes;
 use dms_core::{Error, Result};
 
 use super::directories::Directories;
-use super::error::{already_exists, from_io, is_absent, unavailable};
+use super::error::{already_exists, from_io, unavailable};
 use super::journal::{CONTENT_BYTES_MAX, Journal, Recorded};
+use super::name::path_of;
 use super::staging::{StagedFile, Staging};
-
-/// How often a folder is made again that a deletion keeps removing because it is empty.
-const FOLDER_ATTEMPTS_MAX: usize = 100;
 
 /// Names that are about to be given or withdrawn.
 ///
@@ -74,7 +72,7 @@ impl Publication {
         let publication = Arc::new(Self {
             root: root.to_owned(),
             key: key.to_owned(),
-            path: root.join(key),
+            path: path_of(root, key),
             journal,
             state: AtomicU8::new(state::RUNNING),
             claims,
@@ -98,21 +96,11 @@ impl Publication {
             staged.is_none() && rest.iter().map(Bytes::len).sum::<usize>() <= CONTENT_BYTES_MAX;
         let mut staged = staged.map_or_else(|| staging.create(), Ok).map_err(written)?;
         staged.append(rest).map_err(written)?;
-        // Before the sync of the file, so that the journal of the file system takes both at once.
-        self.make_folder().map_err(written)?;
-        let named = self.claim().and_then(|()| self.name(&staged, rest, is_small));
-        let (recorded, staged) = match named {
-            Ok(recorded) => (recorded, staged),
-            Err(error) => {
-                drop(staged);
-                self.remove_empty_folder();
-                return Err(error);
-            }
-        };
-        let durable = match recorded {
+        self.claim()?;
+        let durable = match self.name(&staged, rest, is_small)? {
             Some(recorded) if recorded.counts(&self.key) => Ok(()),
-            Some(_) => staged.sync().and_then(|()| self.sync_entries(directories)),
-            None => self.sync_entries(directories),
+            Some(_) => staged.sync().and_then(|()| directories.sync(&self.root)),
+            None => directories.sync(&self.root),
         };
         let durable = durable.map_err(written);
         drop(staged);
@@ -134,15 +122,13 @@ impl Publication {
             let durable = staged.sync().and_then(|()| self.journal.sync_removals());
             durable.map_err(|error| from_io("content can't be written", error))?;
         }
-        match self.link(staged) {
-            Ok(()) => Ok(recorded),
-            Err(error) => {
-                if recorded.is_some() {
-                    self.journal.forget(&self.key);
-                }
-                Err(error)
+        if let Err(error) = self.link(staged) {
+            if recorded.is_some() {
+                self.journal.forget(&self.key);
             }
+            return Err(error);
         }
+        Ok(recorded)
     }
 
     fn claim(&self) -> Result<()> {
@@ -171,70 +157,23 @@ impl Publication {
         self.state.compare_exchange(state::RUNNING, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
-    fn folder(&self) -> &Path {
-        self.path.parent().unwrap_or(&self.root)
-    }
-
-    fn make_folder(&self) -> io::Result<()> {
-        match std::fs::create_dir(self.folder()) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                std::fs::create_dir_all(self.folder())
-            }
-            made => made,
-        }
-    }
-
     fn link(&self, staged: &StagedFile) -> Result<()> {
         self.ensure_wanted()?;
-        for _ in 0..FOLDER_ATTEMPTS_MAX {
-            match std::fs::hard_link(staged.path(), &self.path) {
-                Ok(()) => return Ok(()),
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                    return Err(already_exists().with_source(error));
-                }
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    self.make_folder().map_err(|error| from_io("folder can't be made", error))?;
-                }
-                Err(error) => return Err(from_io("content can't be given its name", error)),
-            }
-        }
-        Err(unavailable("folder doesn't stay"))
-    }
-
-    /// Makes the name durable, and the names of the folders it is in.
-    fn sync_entries(&self, directories: &Directories) -> io::Result<()> {
-        for folder in self.path.ancestors().skip(1) {
-            directories.sync(folder)?;
-            if folder == self.root {
-                break;
-            }
-        }
-        Ok(())
+        std::fs::hard_link(staged.path(), &self.path).map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => already_exists().with_source(error),
+            _ => from_io("content can't be given its name", error),
+        })
     }
 
     fn withdraw(&self) {
         self.journal.forget(&self.key);
         match std::fs::remove_file(&self.path) {
             Ok(()) => {}
-            Err(error) if is_absent(&error) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => {
                 tracing::warn!(path = %self.path.display(), %error, "content left to the sweeper");
             }
         }
-        self.remove_empty_folder();
-    }
-
-    fn remove_empty_folder(&self) {
-        remove_empty_folder(&self.root, &self.path);
-    }
-}
-
-/// Removes the folder that `path` is in if nothing is left there.
-pub(super) fn remove_empty_folder(root: &Path, path: &Path) {
-    if let Some(folder) = path.parent().filter(|folder| *folder != root) {
-        // It fails if something is left, which is as it should be.
-        let _ = std::fs::remove_dir(folder);
     }
 }
 

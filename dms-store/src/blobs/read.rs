@@ -12,7 +12,7 @@ use dms_core::{Error, Result};
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt as _, stream};
 
-use super::error::{from_io, is_absent};
+use super::error::from_io;
 use super::files::Shared;
 
 /// Most bytes read at once, and held in memory per reader.
@@ -49,7 +49,7 @@ pub(super) fn open(path: &Path, key: &str, range: Option<Range<u64>>) -> Result<
     let not_found = || Error::not_found("blob", key);
     let mut file = match File::open(path) {
         Ok(file) => file,
-        Err(error) if is_absent(&error) => return Err(not_found()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(not_found()),
         Err(error) => return Err(unreadable(error)),
     };
     let metadata = file.metadata().map_err(unreadable)?;

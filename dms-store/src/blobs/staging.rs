@@ -9,11 +9,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 
 use super::journal::{self, Journal};
+use super::layout;
 
 /// Folder in the root; its name is no word of a key.
 const FOLDER: &str = ".staging";
 
-/// Locked by whoever opens a store, so that no two clean up at once.
+/// Locked by whoever opens a store, so that no two clean up at once; says which layout the root has.
 const OPENING: &str = "opening.lock";
 
 /// Locked for as long as the store is open whose folder it is in.
@@ -33,12 +34,14 @@ pub(super) struct Staging {
 }
 
 impl Staging {
-    /// Removes what stores that are gone have left, and makes a folder of our own. Blocks.
+    /// Brings the root into the layout of now, removes what stores that are gone have left, and makes
+    /// a folder of our own. Blocks.
     pub(super) fn open(root: &Path) -> io::Result<Self> {
         let all = root.join(FOLDER);
         fs::create_dir_all(&all)?;
         let opening = lock_file(&all.join(OPENING))?;
         opening.lock()?;
+        layout::flatten(root, &opening)?;
         sweep(root, &all)?;
         let folder = new_folder(&all)?;
         let alive = lock_file(&folder.join(ALIVE))?;
@@ -74,7 +77,7 @@ impl Drop for Staging {
 }
 
 fn lock_file(path: &Path) -> io::Result<File> {
-    OpenOptions::new().write(true).create(true).truncate(false).open(path)
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)
 }
 
 fn sweep(root: &Path, all: &Path) -> io::Result<()> {

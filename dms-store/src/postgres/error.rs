@@ -51,11 +51,30 @@ fn is_fatal(error: &sqlx::Error) -> bool {
     postgres(error).is_some_and(|e| matches!(e.severity(), PgSeverity::Fatal | PgSeverity::Panic))
 }
 
+/// Whether a pooler says that it has no server for the statement, so that none ever saw it. When it
+/// lost the server meanwhile, it says something else with the same code.
+///
+/// The messages are those with which `PgBouncer` (1.21 to 1.25) lets go of clients that wait.
+fn found_no_server(code: &str, message: &str) -> bool {
+    const MESSAGES: [&str; 6] = [
+        "query_wait_timeout",
+        "server login has been failing",
+        "connect failed",
+        "connect timeout",
+        "server DNS lookup failed",
+        "pgbouncer cannot connect to server",
+    ];
+    code == code::PROTOCOL_VIOLATION && MESSAGES.iter().any(|one| message.starts_with(one))
+}
+
 /// Whether the server answered that the statement had no effect.
 pub(super) fn is_refusal(error: &sqlx::Error) -> bool {
     match error {
         // A server or pooler that shuts down says so in answer to a statement it may have run.
-        sqlx::Error::Database(_) => !is_fatal(error),
+        sqlx::Error::Database(_) => {
+            !is_fatal(error)
+                || postgres(error).is_some_and(|e| found_no_server(e.code(), e.message()))
+        }
         sqlx::Error::Encode(_) => true,
         _ => false,
     }
@@ -75,6 +94,7 @@ pub(super) fn leaves_connection_sound(error: &sqlx::Error) -> bool {
 
 mod code {
     pub(super) const INVALID_TEXT: [&str; 2] = ["22021", "22P05"];
+    pub(super) const PROTOCOL_VIOLATION: &str = "08P01";
     pub(super) const QUERY_CANCELED: &str = "57014";
     pub(super) const LOCK_NOT_AVAILABLE: &str = "55P03";
     pub(super) const DISK_FULL: &str = "53100";
@@ -158,6 +178,18 @@ mod tests {
         let error = from_sqlx(broken());
         assert_eq!((error.kind(), error.dependency()), (ErrorKind::Unavailable, Some("database")));
         assert!(error.retry_after().is_some());
+    }
+
+    #[test]
+    fn a_pooler_without_a_server_ran_nothing_and_one_that_lost_it_may_have() {
+        let cached = "server login has been failing, cached error: connect failed \
+                      (server_login_retry)";
+        assert!(found_no_server("08P01", cached));
+        assert!(found_no_server("08P01", "query_wait_timeout"));
+        for lost in ["server conn crashed?", "query_timeout", "client_idle_timeout", ""] {
+            assert!(!found_no_server("08P01", lost), "{lost}");
+        }
+        assert!(!found_no_server("57P01", cached));
     }
 
     #[test]

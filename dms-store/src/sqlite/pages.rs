@@ -85,9 +85,11 @@ mod tests {
     struct Database(Cell<usize>);
 
     impl Database {
-        async fn read(&self) -> Result<DocumentPage> {
-            self.0.set(self.0.get() + 1);
-            Ok(DocumentPage { documents: Vec::new(), next: None })
+        fn read(&self) -> impl Future<Output = Result<DocumentPage>> {
+            async {
+                self.0.set(self.0.get() + 1);
+                Ok(DocumentPage { documents: Vec::new(), next: None })
+            }
         }
     }
 

@@ -26,8 +26,9 @@ pub const INDEX_CONSUMER: &str = "search-index";
 
 /// Least time between the beginnings of two batches for an index that keeps its position, and so
 /// commits with each: two syncs of the disk, which writers need too. A lone change is committed at
-/// once, and a full batch doesn't wait.
+/// once, and a full batch doesn't wait. While commits take long, there are fewer.
 const LINGER_COMMITTING: Duration = Duration::from_millis(50);
+const LINGER_COMMITTING_MAX: Duration = Duration::from_millis(250);
 
 /// The same for an index elsewhere: a request should be worth its while.
 const LINGER: Duration = Duration::from_millis(5);
@@ -143,16 +144,18 @@ impl Indexing {
             } else {
                 self.ports.index.progress().await?.start()
             };
-            let linger = match self.ports.index.progress().await? {
-                IndexProgress::At(_) => LINGER_COMMITTING,
-                IndexProgress::New | IndexProgress::Outdated | IndexProgress::Built => LINGER,
+            let (linger, linger_max) = match self.ports.index.progress().await? {
+                IndexProgress::At(_) => (LINGER_COMMITTING, LINGER_COMMITTING_MAX),
+                IndexProgress::New | IndexProgress::Outdated | IndexProgress::Built => {
+                    (LINGER, LINGER)
+                }
             };
             let runner = Runner::new(
                 Arc::clone(&self.ports.source),
                 vec![Arc::clone(&self.sink) as Arc<dyn ChangeSink>],
                 Arc::clone(&self.ports.repositories.dead_letters),
                 Arc::clone(&self.clock),
-                RunnerOptions { linger, start, ..RunnerOptions::new(INDEX_CONSUMER) },
+                RunnerOptions { linger, linger_max, start, ..RunnerOptions::new(INDEX_CONSUMER) },
             );
             self.set(State::Following(runner.status()));
             let ran = tokio::select! {

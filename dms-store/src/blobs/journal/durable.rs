@@ -1,17 +1,17 @@
 //! Making many files durable at once.
 
-use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::path::Path;
 
-use crate::blobs::directories::Directories;
+use crate::blobs::directories::sync_now;
+use crate::blobs::name::path_of;
 
 /// So many files are synced one by one; of more, the whole file system is, which is faster by then,
 /// though it may have to write what others left.
 const SYNCED_ONE_BY_ONE_MAX: usize = 64;
 
-/// Returns once files, and the folders they are in, are durable as they are now.
+/// Returns once files and their names are durable as they are now.
 pub(super) fn make_durable(root: &Path, root_folder: &File, keys: &[String]) -> io::Result<()> {
     if keys.len() > SYNCED_ONE_BY_ONE_MAX
         && let Some(synced) = sync_file_system(root_folder)
@@ -19,30 +19,14 @@ pub(super) fn make_durable(root: &Path, root_folder: &File, keys: &[String]) -> 
         return synced;
     }
     for key in keys {
-        match File::open(root.join(key)) {
+        match File::open(path_of(root, key)) {
             Ok(file) => file.sync_all()?,
             // Removed meanwhile.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
     }
-    sync_folders(root, keys)
-}
-
-/// Makes the folders durable that the files are in, up to `root`.
-pub(super) fn sync_folders(root: &Path, keys: &[String]) -> io::Result<()> {
-    let mut folders = BTreeSet::new();
-    for key in keys {
-        folders.extend(Path::new(key).ancestors().skip(1).map(|folder| root.join(folder)));
-    }
-    let directories = Directories::default();
-    for folder in folders {
-        match directories.sync(&folder) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            outcome => outcome?,
-        }
-    }
-    Ok(())
+    sync_now(root)
 }
 
 /// Writes everything that the file system of `folder` has in memory; none where that isn't possible.

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 
 use dms_core::ports::check_blob_key;
 
-use super::durable::{make_durable, sync_folders};
+use super::durable::make_durable;
+use crate::blobs::directories::sync_now;
+use crate::blobs::name::path_of;
 use crate::blobs::record::{self, Kind};
 
 /// Restores what the journals in `folder`, of a store that is gone, have a record of, and makes it
@@ -57,7 +59,7 @@ pub(super) fn restore(
     newest.retain(|key, _| check_blob_key(key).is_ok());
     let restored = folder.join("restored");
     for (key, content) in &newest {
-        let path = root.join(key);
+        let path = path_of(root, key);
         let is_whole = || fs::read(&path).is_ok_and(|found| found == *content);
         if existing == Existing::KeptIfWhole && is_whole() {
             continue;
@@ -65,12 +67,11 @@ pub(super) fn restore(
         let mut file = File::create(&restored)?;
         file.write_all(content)?;
         file.sync_all()?;
-        fs::create_dir_all(path.parent().unwrap_or(root))?;
         fs::rename(&restored, &path)?;
     }
     let keys: Vec<_> = newest.into_keys().map(str::to_owned).collect();
     if existing == Existing::Replaced {
-        sync_folders(root, &keys)?;
+        sync_now(root)?;
     }
     Ok(keys)
 }

@@ -4,6 +4,7 @@ use std::fs;
 
 use super::volume::VOLUME_BYTES;
 use super::*;
+use crate::blobs::name::path_of;
 
 struct World {
     root: tempfile::TempDir,
@@ -25,14 +26,13 @@ fn running() -> World {
 
 impl World {
     fn path(&self, key: &str) -> PathBuf {
-        self.root.path().join(key)
+        path_of(self.root.path(), key)
     }
 
     /// What a put does.
     fn put(&self, key: &str, content: &[u8]) {
         let recorded = self.journal.record(key, &[Bytes::copy_from_slice(content)]);
         let recorded = recorded.expect("recorded");
-        fs::create_dir_all(self.path(key).parent().unwrap()).unwrap();
         fs::write(self.path(key), content).unwrap();
         assert!(recorded.counts(key));
     }
@@ -56,7 +56,7 @@ fn a_replay_restores_what_is_torn_or_missing_and_nothing_that_was_removed() {
     drop(recorded);
     // As a power failure may leave it.
     fs::write(world.path("torn/content"), "").unwrap();
-    fs::remove_dir_all(world.path("missing")).unwrap();
+    fs::remove_file(world.path("missing/content")).unwrap();
 
     replay(world.root.path(), &world.folder).unwrap();
     let read = |key: &str| fs::read_to_string(world.path(&format!("{key}/content"))).ok();
@@ -68,7 +68,7 @@ fn a_replay_restores_what_is_torn_or_missing_and_nothing_that_was_removed() {
     assert_eq!(read("unnamed").as_deref(), Some("x"), "left to the sweeper");
     replay(world.root.path(), &world.folder).expect("any number of times");
     assert!(world.journal.close(), "nothing is left to be replayed");
-    fs::remove_dir_all(world.path("whole")).unwrap();
+    fs::remove_file(world.path("whole/content")).unwrap();
     replay(world.root.path(), &world.folder).unwrap();
     assert_eq!(read("whole"), None, "a closed journal has no records");
 }

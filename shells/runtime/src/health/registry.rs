@@ -135,6 +135,8 @@ impl HealthRegistry {
 const UNKNOWN: u8 = 0;
 const UP: u8 = 1;
 const DOWN: u8 = 2;
+/// Down the first time it was looked at: what isn't needed may still be starting.
+const NOT_YET: u8 = 3;
 
 impl Check {
     async fn report(&self) -> CheckReport {
@@ -161,14 +163,19 @@ impl Check {
         }
     }
 
-    /// Logs a change, so that a dependency that is down takes two lines rather than one a second.
+    /// Logs a change, so that a dependency that is down takes two lines rather than one a second, and
+    /// one that starts takes none.
     fn note(&self, message: Option<&str>, cause: Option<&str>) {
-        let now = if message.is_some() { DOWN } else { UP };
+        let now = match (self.was.load(Ordering::SeqCst), message) {
+            (_, None) => UP,
+            (UNKNOWN, Some(_)) if !self.needed => NOT_YET,
+            (_, Some(_)) => DOWN,
+        };
         let was = self.was.swap(now, Ordering::SeqCst);
         metrics::gauge!("dms_check_up", "check" => self.name).set(f64::from(u8::from(now == UP)));
         match (was, now) {
             (DOWN, UP) => tracing::info!(check = self.name, "dependency is up again"),
-            (UNKNOWN | UP, DOWN) => {
+            (UNKNOWN | NOT_YET | UP, DOWN) => {
                 let error = cause.or(message);
                 tracing::warn!(
                     check = self.name,
