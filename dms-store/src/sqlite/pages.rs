@@ -75,6 +75,8 @@ impl Pages {
 mod tests {
     use std::cell::Cell;
 
+    use futures_util::future::lazy;
+
     use super::*;
 
     fn query(limit: u32) -> ListQuery {
@@ -86,10 +88,10 @@ mod tests {
 
     impl Database {
         fn read(&self) -> impl Future<Output = Result<DocumentPage>> {
-            async {
+            lazy(|_| {
                 self.0.set(self.0.get() + 1);
                 Ok(DocumentPage { documents: Vec::new(), next: None })
-            }
+            })
         }
     }
 

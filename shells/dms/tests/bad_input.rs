@@ -493,7 +493,9 @@ async fn requests_that_are_no_http() {
         let read = tokio::time::timeout(support::PATIENCE, socket.read_to_end(&mut answer));
         read.await.expect("an end").ok();
         let answer = String::from_utf8_lossy(&answer);
-        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400"), "{garbage:?}: {answer}");
+        // A gateway may know better what is wrong with the version.
+        let is_refusal = ["HTTP/1.1 400", "HTTP/1.1 505"].iter().any(|one| answer.starts_with(one));
+        assert!(answer.is_empty() || is_refusal, "{garbage:?}: {answer}");
     }
     let id = server.create("still", "alive").await;
     assert_eq!(server.get(&format!("/documents/{id}")).await.0, 200);

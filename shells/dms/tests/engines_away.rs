@@ -43,6 +43,9 @@ const fn away(
     Expected { engine, creates, reads, searches, named }
 }
 
+/// Each stops what the other needs.
+static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 /// Starts or stops engines of the stack that the variables name.
 fn stack(arguments: &[&str]) {
     assert!(
@@ -127,6 +130,7 @@ async fn readiness(server: &Server, service: &str) -> (u16, String) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs a stack of its own, whose engines it stops"]
 async fn each_engine_goes_and_comes_back() {
+    let _alone = ONE_AT_A_TIME.lock().await;
     let seconds = std::env::var("DMS_TEST_AWAY_S").map_or(20, |s| s.parse().expect("a number"));
     let folder = tempfile::tempdir().expect("a temporary folder");
     let server = Arc::new(Server::start(&folder.path().join("data")));
@@ -190,6 +194,7 @@ async fn each_engine_goes_and_comes_back() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs a stack of its own, whose engines it stops"]
 async fn services_that_are_there_before_their_engines_become_ready() {
+    let _alone = ONE_AT_A_TIME.lock().await;
     let folder = tempfile::tempdir().expect("a temporary folder");
     let engines = ["connect", "kafka", "elasticsearch", "minio", "redis", "pgbouncer", "postgres"];
     let server = Server::start_before_engines(

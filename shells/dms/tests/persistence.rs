@@ -5,8 +5,8 @@ mod support;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use support::Server;
 use support::live::Live;
+use support::{Server, Tier, tier};
 
 /// Everything a reader can see, in one value.
 async fn everything(server: &Server, ids: &[String]) -> Value {
@@ -56,7 +56,7 @@ async fn survives(stop: impl Fn(Server), delete_index: bool) {
     for _ in 0..2 {
         stop(server);
         if delete_index {
-            std::fs::remove_dir_all(data.join("index")).expect("an index folder");
+            support::remove_index(&data);
         }
         server = Server::start(&data);
         assert_eq!(everything(&server, &ids).await, before);
@@ -119,6 +119,10 @@ async fn a_kill_under_load_loses_nothing_acknowledged_and_indexes_nothing_twice(
                         let Ok(document) = response.json::<Value>().await else { break };
                         acknowledged.push(document["id"].as_str().expect("an id").to_owned());
                     }
+                    // A gateway is there longer than what is behind it.
+                    Ok(response) if tier() == Tier::Full && response.status().is_server_error() => {
+                        break;
+                    }
                     Ok(response) => panic!("answered {}", response.status()),
                     Err(_) => break,
                 }
@@ -138,12 +142,16 @@ async fn a_kill_under_load_loses_nothing_acknowledged_and_indexes_nothing_twice(
     }
     let server = Server::start(&data);
     for id in &acknowledged {
-        assert_eq!(server.get(&format!("/documents/{id}")).await.0, 200, "{id} is lost");
+        let content = server.client.get(server.url(&format!("/documents/{id}/content")));
+        let content = content.send().await.expect("an answer").text().await.expect("text");
+        assert_eq!(content, "steady rain", "{id} is lost");
     }
     let stored = count(&server).await;
     assert!(stored >= acknowledged.len() as u64);
     server.search_until("q=steady&size=0", stored).await;
-    no_staging_files(&data.join("blobs"), stored);
+    if tier() != Tier::Full {
+        no_staging_files(&data.join("blobs"), stored);
+    }
 }
 
 async fn count(server: &Server) -> u64 {

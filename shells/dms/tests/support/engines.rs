@@ -294,6 +294,14 @@ impl System {
             .collect()
     }
 
+    /// Removes its indices from Elasticsearch.
+    pub fn remove_indices(&self) {
+        let indices = format!("{}/_cat/indices/{}*?h=index", elasticsearch_url(), self.name);
+        for index in curl("GET", &indices, &[]).1.split_whitespace() {
+            curl("DELETE", &format!("{}/{index}", elasticsearch_url()), &[]);
+        }
+    }
+
     fn remove(&mut self) {
         let name = self.name.clone();
         if self.has_connector {
@@ -325,10 +333,7 @@ impl System {
             let _ = client.delete_topics(&topics, &AdminOptions::new()).await;
             let _ = client.delete_groups(&[name.as_str()], &AdminOptions::new()).await;
         });
-        let indices = format!("{}/_cat/indices/{name}*?h=index", elasticsearch_url());
-        for index in curl("GET", &indices, &[]).1.split_whitespace() {
-            curl("DELETE", &format!("{}/{index}", elasticsearch_url()), &[]);
-        }
+        self.remove_indices();
         s3("DELETE", &format!("{BUCKET}/{name}/"), &["-H", "x-minio-force-delete: true"]);
         if let Some(database) = self.redis_database.take() {
             redis(database, &["FLUSHDB"]);

@@ -65,6 +65,16 @@ pub fn with_system<T>(data: &Path, tier: Tier, act: impl FnOnce(&mut System) -> 
     done
 }
 
+/// Takes the index away from a server that doesn't run.
+pub fn remove_index(data: &Path) {
+    match tier() {
+        Tier::Embedded | Tier::Middle => {
+            std::fs::remove_dir_all(data.join("index")).expect("an index folder");
+        }
+        Tier::Full => with_system(data, Tier::Full, |system| system.remove_indices()),
+    }
+}
+
 fn systems<T>(act: impl FnOnce(&mut HashMap<PathBuf, System>) -> T) -> T {
     let mut systems = SYSTEMS.lock().unwrap_or_else(PoisonError::into_inner);
     act(systems.get_or_insert_default())

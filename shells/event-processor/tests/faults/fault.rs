@@ -203,10 +203,9 @@ impl Scene {
     }
 
     async fn refuse_one(&self) {
-        let wrong = json!({
-            "if": "ctx.created_by == 'refused'", "field": "content_size", "value": "no number",
-        });
-        let pipeline = json!({ "processors": [{ "set": wrong }] });
+        self.writers.pause().await;
+        // What is indexed through it leads nowhere.
+        let pipeline = json!({ "processors": [{ "pipeline": { "name": "nowhere" } }] });
         self.elasticsearch("PUT", "_ingest/pipeline/refuse", Some(pipeline)).await.expect("made");
         self.set_pipeline("refuse").await;
         let id = create(&self.database, "refused", 0).await.expect("created");
@@ -219,6 +218,7 @@ impl Scene {
         assert!(replayed.status.success() && text.contains("1 applied"), "{replayed:?}");
         assert!(self.letters().await.is_empty(), "nothing else is dead");
         self.elasticsearch("GET", &entry, None).await.expect("it is in the index");
+        self.writers.resume();
     }
 
     async fn set_pipeline(&self, name: &str) {

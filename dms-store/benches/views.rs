@@ -1,6 +1,4 @@
-//! How many views a second are counted. Run by hand, in release:
-//! `cargo test --release -p dms-store --features sqlite --test views_throughput -- --ignored --nocapture`
-#![cfg(feature = "sqlite")]
+//! How many views a second are counted: `cargo bench -p dms-store --features sqlite --bench views`.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -9,9 +7,8 @@ use dms_core::ports::ViewCounter as _;
 use dms_core::{DocumentId, Visitor};
 use dms_store::sqlite::SqliteViewCounter;
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "measures, asserts nothing"]
-async fn views_of_a_thousand_documents() {
+#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
+async fn main() {
     const VIEWS: u32 = 100_000;
     let ids: Vec<_> = (0..1_000).map(|_| DocumentId::generate()).collect();
     for (concurrent, visitors) in [(1, 10), (16, 10), (64, 10), (256, 10), (64, 1_000_000)] {

@@ -1,6 +1,4 @@
-//! How many small blobs a second are stored durably. Run by hand, in release:
-//! `cargo test --release -p dms-store --features files --test blobs_throughput -- --ignored --nocapture`
-#![cfg(feature = "files")]
+//! How many small blobs a second are stored durably: `cargo bench -p dms-store --features files --bench blobs`.
 
 use std::time::Instant;
 
@@ -10,9 +8,8 @@ use dms_core::use_cases::bytes_stream;
 use dms_store::blobs::{FileBlobOptions, FileBlobStore};
 use futures_util::{StreamExt as _, stream};
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "measures, asserts nothing"]
-async fn durable_puts_and_reads_of_one_kib() {
+#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
+async fn main() {
     const PUTS: u32 = 5_000;
     // Removed at the end only: the file system gives blocks back during the commits that follow.
     let folder = tempfile::tempdir().unwrap();
