@@ -7,7 +7,7 @@ use rdkafka::producer::{FutureProducer, FutureRecord};
 use serde_json::json;
 use tokio::time::sleep;
 
-use crate::proxy::Line;
+use crate::proxy::{GARBLED, Line};
 use crate::scene::{Scene, Tier};
 use crate::writers::create;
 
@@ -32,7 +32,7 @@ pub(crate) enum Fault {
     SlotDropped,
     /// A record that can't be decoded.
     Poison,
-    /// A record that the index refuses, until somebody mends the index and replays the record.
+    /// A record that the index refuses, until somebody mends what makes it and replays the record.
     Refused,
     /// So many of them that the processor holds.
     ManyPoisons,
@@ -204,26 +204,18 @@ impl Scene {
 
     async fn refuse_one(&self) {
         self.writers.pause().await;
-        // What is indexed through it leads nowhere.
-        let pipeline = json!({ "processors": [{ "pipeline": { "name": "nowhere" } }] });
-        self.elasticsearch("PUT", "_ingest/pipeline/refuse", Some(pipeline)).await.expect("made");
-        self.set_pipeline("refuse").await;
-        let id = create(&self.database, "refused", 0).await.expect("created");
+        self.proxy.set(Line::Garbled);
+        let id = create(&self.database, GARBLED, 0).await.expect("created");
         let position = self.letter_that_stays().await;
         let entry = format!("documents/_doc/{id}");
         assert!(self.elasticsearch("GET", &entry, None).await.is_err(), "it isn't in the index");
-        self.set_pipeline("_none").await;
+        self.proxy.set(Line::Open);
         let replayed = self.processor.run(&["dead-letters", "replay", &position]).await;
         let text = String::from_utf8_lossy(&replayed.stdout);
         assert!(replayed.status.success() && text.contains("1 applied"), "{replayed:?}");
         assert!(self.letters().await.is_empty(), "nothing else is dead");
         self.elasticsearch("GET", &entry, None).await.expect("it is in the index");
         self.writers.resume();
-    }
-
-    async fn set_pipeline(&self, name: &str) {
-        let settings = json!({ "index.default_pipeline": name });
-        self.elasticsearch("PUT", "documents/_settings", Some(settings)).await.expect("settings");
     }
 
     async fn many_poisons(&mut self) {
