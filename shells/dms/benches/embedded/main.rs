@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use http::{Connection, Load};
-use process::Server;
+use process::{Memory, Server};
 
 type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
@@ -40,7 +40,7 @@ async fn run() -> Outcome {
         if n == 4 {
             // What start-up allocated has settled after a moment.
             tokio::time::sleep(Duration::from_secs(2)).await;
-            print("memory idle, empty", &format!("{} MiB", server.memory_mib().0));
+            print("memory idle, empty", &memory(&server));
         }
         server.stop()?;
     }
@@ -54,7 +54,7 @@ async fn run() -> Outcome {
     let began = server.cpu();
     let what = format!("create, 1 KiB, {documents} documents");
     measure(&server, &what, CONNECTIONS, documents, 201, create).await?;
-    print("memory after the creates (now, highest)", &memory(&server));
+    print("memory after the creates", &memory(&server));
     let waited = wait_until_indexed(address, documents).await?;
     print("last create to everything searchable", &millis(waited));
     let per_create = per_request(server.cpu().saturating_sub(began), documents);
@@ -70,7 +70,7 @@ async fn run() -> Outcome {
         http::get(&format!("/search?q={}%20{}", corpus::word(words.0), corpus::word(words.1)))
     };
     measure(&server, "search, two words", 16, 10_000, 200, search).await?;
-    print("memory loaded (now, highest)", &memory(&server));
+    print("memory loaded", &memory(&server));
     print("commit to searchable (p50, p99)", &pair(commit_to_searchable(address).await?));
     print(
         "patch sent to frame on an event stream (p50, p99)",
@@ -81,10 +81,7 @@ async fn run() -> Outcome {
     let server = Server::start(&data)?;
     print(&format!("start to ready, {documents} documents"), &millis(server.start_to_ready));
     tokio::time::sleep(Duration::from_secs(2)).await;
-    print(
-        &format!("memory idle, {documents} documents"),
-        &format!("{} MiB", server.memory_mib().0),
-    );
+    print(&format!("memory idle, {documents} documents"), &memory(&server));
     server.stop()?;
     Ok(())
 }
@@ -223,8 +220,8 @@ fn per_request(time: Duration, requests: u64) -> String {
 }
 
 fn memory(server: &Server) -> String {
-    let (now, highest) = server.memory_mib();
-    format!("{now} MiB, {highest} MiB")
+    let Memory { resident, highest, anonymous } = server.memory();
+    format!("{resident} MiB, {anonymous} MiB without pages of files, {highest} MiB at most")
 }
 
 fn millis(time: Duration) -> String {

@@ -13,6 +13,15 @@ pub(crate) struct Server {
     pub start_to_ready: Duration,
 }
 
+/// Memory of a process in MiB.
+pub(crate) struct Memory {
+    pub resident: u64,
+    /// The most that was resident.
+    pub highest: u64,
+    /// Without pages of files, which the system takes back when it needs them.
+    pub anonymous: u64,
+}
+
 impl Server {
     pub(crate) fn start(data: &Path) -> io::Result<Self> {
         let started = Instant::now();
@@ -38,8 +47,8 @@ impl Server {
         Err(io::Error::other(format!("server ended: {:?}", child.wait()?)))
     }
 
-    /// Resident memory now and at its highest, in MiB.
-    pub(crate) fn memory_mib(&self) -> (u64, u64) {
+    /// Memory in MiB.
+    pub(crate) fn memory(&self) -> Memory {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))
             .unwrap_or_default();
         let field = |name: &str| {
@@ -49,7 +58,7 @@ impl Server {
                 .and_then(|value| value.trim().trim_end_matches(" kB").parse::<u64>().ok())
                 .map_or(0, |kib| kib / 1024)
         };
-        (field("VmRSS:"), field("VmHWM:"))
+        Memory { resident: field("VmRSS:"), highest: field("VmHWM:"), anonymous: field("RssAnon:") }
     }
 
     /// Time the process has spent on processors, in all of its threads.
