@@ -139,6 +139,11 @@ impl ClientError {
         self.problem().and_then(|problem| problem.retry_after)
     }
 
+    /// Whether another request with the same `Idempotency-Key` is under way.
+    pub(super) fn is_in_progress(&self) -> bool {
+        self.problem().is_some_and(Problem::is_in_progress)
+    }
+
     /// Whether the same call can succeed later without being changed.
     pub fn is_retryable(&self) -> bool {
         match self {
@@ -155,8 +160,11 @@ impl ClientError {
 impl Problem {
     /// Whether a repetition within moments may succeed.
     pub(super) fn is_transient(&self) -> bool {
-        matches!(self.status, 429 | 502 | 503 | 504)
-            || self.status == 409 && self.code == "request_in_progress"
+        matches!(self.status, 429 | 502 | 503 | 504) || self.is_in_progress()
+    }
+
+    fn is_in_progress(&self) -> bool {
+        self.status == 409 && self.code == "request_in_progress"
     }
 }
 

@@ -6,6 +6,7 @@ use backon::{BackoffBuilder as _, ExponentialBuilder};
 use reqwest::header::{AUTHORIZATION, ETAG, HeaderMap, HeaderValue, RETRY_AFTER};
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use serde::de::DeserializeOwned;
+use tokio::time::Instant;
 
 use super::builder::DmsClientBuilder;
 use super::{ClientError, ClientResult, DmsClient, Problem};
@@ -17,6 +18,11 @@ const ANSWER_BYTES_MAX: usize = 16 << 20;
 const PROBLEM_BYTES_MAX: usize = 64 << 10;
 /// Longest pause that a server may ask for before a repetition.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(30);
+/// How long a key is waited for that an earlier attempt of the same call may hold: somewhat longer than
+/// the minute after which a server takes it from a request that ended without a word.
+const KEY_HELD_MAX: Duration = Duration::from_secs(75);
+/// Least pause before the key is asked for again.
+const KEY_HELD_PAUSE: Duration = Duration::from_millis(500);
 /// Header under which a `POST` may be repeated.
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
@@ -128,12 +134,22 @@ impl DmsClient {
         F: Future<Output = ClientResult<T>>,
     {
         let mut pauses = self.inner.pauses.build();
+        let mut failed_at = None;
         loop {
             let error = match attempt().await {
                 Err(error) if repeat.allows(&error) => error,
                 done => return done,
             };
             let asked = error.retry_after().unwrap_or_default();
+            if error.is_in_progress() {
+                // An earlier attempt of this call may have died with the key in its hand.
+                if failed_at.is_some_and(|at: Instant| at.elapsed() < KEY_HELD_MAX) {
+                    tokio::time::sleep(asked.max(KEY_HELD_PAUSE)).await;
+                    continue;
+                }
+            } else {
+                failed_at.get_or_insert_with(Instant::now);
+            }
             match pauses.next() {
                 Some(pause) if asked <= RETRY_AFTER_MAX => {
                     tokio::time::sleep(pause.max(asked)).await;

@@ -87,6 +87,24 @@ async fn a_create_waits_for_its_own_earlier_attempt() {
 }
 
 #[tokio::test]
+async fn a_create_waits_longer_for_an_attempt_that_failed_with_the_key_in_its_hand() {
+    let server = TestServer::answering(move |n| -> Response {
+        match n {
+            0 => problem(503, "unavailable"),
+            1..=5 => problem(409, "request_in_progress"),
+            _ => axum::Json(json!(document(DocumentId::generate()))).into_response(),
+        }
+    })
+    .await;
+    server.client().create_document(&fields(), "hello", None).await.unwrap();
+    assert_eq!(server.asked().len(), 7, "more than it repeats otherwise");
+    // Somebody else's is not waited for that long.
+    let server = failing(usize::MAX, 409, "request_in_progress").await;
+    let error = server.client().create_document(&fields(), "hello", None).await.unwrap_err();
+    assert_eq!(error.status(), Some(409));
+}
+
+#[tokio::test]
 async fn changes_are_not_repeated_once_they_were_sent() {
     let server = failing(usize::MAX, 503, "unavailable").await;
     let client = server.client();

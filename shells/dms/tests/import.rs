@@ -198,7 +198,7 @@ async fn real_files_arrive_whole_are_found_and_never_twice() {
     let server = Server::start_on(&data, &address, &[]);
     let before = documents(&server).await.len();
     let (output, counts) = import(&url, &roots);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{output:?}");
     let expected = format!("imported {} files", all - before);
     assert!(counts.starts_with(&expected), "{counts:?}, not {expected:?}");
     assert!(counts.ends_with(&format!("already there {before}, failed 0")), "{counts:?}");
