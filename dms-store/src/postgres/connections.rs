@@ -22,7 +22,8 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::task::TaskTracker;
 
 use super::error::{
-    Failure, from_sqlx, is_refusal, leaves_connection_sound, no_answer, outcome_unknown, sqlstate,
+    Failure, code, from_sqlx, is_refusal, leaves_connection_sound, no_answer, outcome_unknown,
+    sqlstate,
 };
 use crate::sql::DATABASE;
 
@@ -310,7 +311,8 @@ impl Shared {
     async fn connect(&self) -> sqlx::Result<PgConnection> {
         if !self.refuses_tuning.load(Ordering::Relaxed) {
             match self.tuned.connect().await {
-                Err(error) if sqlstate(&error) == Some(STARTUP_REFUSED) => {
+                // A startup parameter that the other end doesn't know.
+                Err(error) if sqlstate(&error) == Some(code::PROTOCOL_VIOLATION) => {
                     self.refuses_tuning.store(true, Ordering::Relaxed);
                 }
                 outcome => return outcome,
@@ -349,9 +351,6 @@ impl Shared {
         self.given_back.notify_one();
     }
 }
-
-/// A startup parameter that the other end doesn't know: `protocol_violation`.
-const STARTUP_REFUSED: &str = "08P01";
 
 /// One who waits, as long as this lives.
 struct Waiting<'a> {

@@ -92,9 +92,9 @@ pub(super) fn leaves_connection_sound(error: &sqlx::Error) -> bool {
     !is_fatal(error) && sqlstate(error).is_some_and(expected)
 }
 
-mod code {
+pub(super) mod code {
     pub(super) const INVALID_TEXT: [&str; 2] = ["22021", "22P05"];
-    pub(super) const PROTOCOL_VIOLATION: &str = "08P01";
+    pub(in crate::postgres) const PROTOCOL_VIOLATION: &str = "08P01";
     pub(super) const QUERY_CANCELED: &str = "57014";
     pub(super) const LOCK_NOT_AVAILABLE: &str = "55P03";
     pub(super) const DISK_FULL: &str = "53100";
