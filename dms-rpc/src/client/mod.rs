@@ -47,6 +47,7 @@ pub use error::{ClientError, ClientResult, CloseCode, Problem};
 pub use events::{EventStream, LiveEvent};
 pub use live::LiveStream;
 pub use service::Readiness;
+pub use transport::KEY_HELD_MAX;
 
 /// Calls a document management system over HTTP. Cheap to clone; clones share their connections.
 #[derive(Clone)]

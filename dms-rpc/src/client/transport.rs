@@ -18,9 +18,11 @@ const ANSWER_BYTES_MAX: usize = 16 << 20;
 const PROBLEM_BYTES_MAX: usize = 64 << 10;
 /// Longest pause that a server may ask for before a repetition.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(30);
-/// How long a key is waited for that an earlier attempt of the same call may hold: somewhat longer than
-/// the minute after which a server takes it from a request that ended without a word.
-const KEY_HELD_MAX: Duration = Duration::from_secs(75);
+/// How long an `Idempotency-Key` can stay taken by a request that died with its server, and a little
+/// more: a server gives such a request up after a minute. Within one call the client itself waits
+/// that long for a key of an earlier attempt that failed; a program that was started anew and
+/// repeats what it did before may have to do so, too.
+pub const KEY_HELD_MAX: Duration = Duration::from_secs(75);
 /// Least pause before the key is asked for again.
 const KEY_HELD_PAUSE: Duration = Duration::from_millis(500);
 /// Header under which a `POST` may be repeated.

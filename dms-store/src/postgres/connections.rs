@@ -7,7 +7,8 @@
 //! A statement runs in a task of its own, which ends when the server has answered or the time is up:
 //! a caller that leaves never leaves a connection in the middle of something. A connection that
 //! failed is closed, and those that were idle at the time are asked for a sign of life before they
-//! are used.
+//! are used. A connection is made in a task of its own, too: one that comes too late for the call that
+//! asked for it serves the next.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,13 +18,14 @@ use dms_core::{Error, ErrorChain, Result};
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgRow, Postgres};
 use sqlx::query::QueryAs;
 use sqlx::{ConnectOptions as _, Connection as _, FromRow};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::error::{
-    Failure, code, from_sqlx, is_refusal, leaves_connection_sound, no_answer, outcome_unknown,
-    sqlstate,
+    Failure, code, found_no_server, from_sqlx, is_refusal, leaves_connection_sound, no_answer,
+    outcome_unknown, sqlstate,
 };
 use crate::sql::DATABASE;
 
@@ -34,6 +36,10 @@ pub(super) type Statement<O> = QueryAs<'static, Postgres, O, PgArguments>;
 /// statement does: when many calls come to a pool that is cold, those connections that are there
 /// first answer most of them.
 const CONNECTING_MAX: usize = 4;
+
+/// How long logging in may take. Longer than most calls wait: were it given up with the call, a server
+/// that is busy would have to begin anew with each.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A connection idle for longer is asked for a sign of life.
 const TRUSTED_IDLE: Duration = Duration::from_secs(1);
@@ -95,8 +101,11 @@ struct Shared {
     waiting: AtomicUsize,
     idle: Mutex<Idle>,
     given_back: Notify,
-    connecting: Semaphore,
+    /// Connections that may be open or made.
+    places: Arc<Semaphore>,
+    connecting: Arc<Semaphore>,
     tasks: TaskTracker,
+    closing: CancellationToken,
 }
 
 #[derive(Default)]
@@ -111,6 +120,7 @@ struct Open {
     connection: PgConnection,
     opened_at: Instant,
     used_at: Instant,
+    _place: OwnedSemaphorePermit,
 }
 
 impl Connections {
@@ -137,8 +147,10 @@ impl Connections {
                 waiting: AtomicUsize::new(0),
                 idle: Mutex::default(),
                 given_back: Notify::new(),
-                connecting: Semaphore::new(CONNECTING_MAX),
+                places: Arc::new(Semaphore::new(connections)),
+                connecting: Arc::new(Semaphore::new(CONNECTING_MAX)),
                 tasks: TaskTracker::new(),
+                closing: CancellationToken::new(),
             }),
         }
     }
@@ -198,6 +210,7 @@ impl Connections {
     /// Refuses new statements, waits for those that run, closes every connection.
     pub(super) async fn close(&self) {
         self.shared.permits.close();
+        self.shared.closing.cancel();
         self.shared.tasks.close();
         self.shared.tasks.wait().await;
         let idle = std::mem::take(&mut self.shared.idle().connections);
@@ -237,7 +250,7 @@ impl Shared {
     }
 
     async fn perform<O>(
-        &self,
+        self: &Arc<Self>,
         statement: Statement<O>,
         effect: Effect,
         deadline: Instant,
@@ -273,7 +286,7 @@ impl Shared {
     }
 
     /// A connection whose other end was there a moment ago.
-    async fn acquire(&self, deadline: Instant) -> Result<Open> {
+    async fn acquire(self: &Arc<Self>, deadline: Instant) -> Result<Open> {
         match timeout_at(deadline, self.idle_or_new()).await {
             Ok(outcome) => outcome,
             Err(elapsed) => {
@@ -283,7 +296,7 @@ impl Shared {
         }
     }
 
-    async fn idle_or_new(&self) -> Result<Open> {
+    async fn idle_or_new(self: &Arc<Self>) -> Result<Open> {
         loop {
             while let Some(mut open) = self.take_idle() {
                 if self.is_trusted(&open) {
@@ -297,22 +310,52 @@ impl Shared {
                     }
                 }
             }
-            let _turn = tokio::select! {
+            tokio::select! {
                 biased;
-                () = self.given_back.notified() => continue,
-                turn = self.connecting.acquire() => turn,
-            };
-            let connection = self.connect().await.map_err(from_sqlx)?;
-            let now = Instant::now();
-            return Ok(Open { connection, opened_at: now, used_at: now });
+                () = self.given_back.notified() => {}
+                made = self.make() => return made,
+            }
         }
+    }
+
+    /// A new connection, once there may be one more. If this is dropped it's made all the same and
+    /// given back.
+    async fn make(self: &Arc<Self>) -> Result<Open> {
+        let closed = |_| Error::unavailable(DATABASE, "database closed");
+        let place = Arc::clone(&self.places).acquire_owned().await.map_err(closed)?;
+        let turn = Arc::clone(&self.connecting).acquire_owned().await.map_err(closed)?;
+        let shared = Arc::clone(self);
+        let (hand, made) = oneshot::channel();
+        self.tasks.spawn(async move {
+            let outcome = tokio::select! {
+                biased;
+                () = shared.closing.cancelled() => return,
+                outcome = timeout(CONNECT_TIMEOUT, shared.connect()) => outcome,
+            };
+            drop(turn);
+            let outcome = match outcome {
+                Ok(Ok(connection)) => {
+                    let now = Instant::now();
+                    Ok(Open { connection, opened_at: now, used_at: now, _place: place })
+                }
+                Ok(Err(error)) => Err(from_sqlx(error)),
+                Err(elapsed) => Err(no_answer(elapsed)),
+            };
+            if let Err(Ok(unclaimed)) = hand.send(outcome) {
+                shared.give_back(unclaimed);
+            }
+        });
+        made.await.map_err(|_| Error::unavailable(DATABASE, "database closed"))?
     }
 
     async fn connect(&self) -> sqlx::Result<PgConnection> {
         if !self.refuses_tuning.load(Ordering::Relaxed) {
             match self.tuned.connect().await {
                 // A startup parameter that the other end doesn't know.
-                Err(error) if sqlstate(&error) == Some(code::PROTOCOL_VIOLATION) => {
+                Err(error)
+                    if sqlstate(&error) == Some(code::PROTOCOL_VIOLATION)
+                        && !found_no_server(&error) =>
+                {
                     self.refuses_tuning.store(true, Ordering::Relaxed);
                 }
                 outcome => return outcome,

@@ -55,7 +55,7 @@ fn is_fatal(error: &sqlx::Error) -> bool {
 /// lost the server meanwhile, it says something else with the same code.
 ///
 /// The messages are those with which `PgBouncer` (1.21 to 1.25) lets go of clients that wait.
-fn found_no_server(code: &str, message: &str) -> bool {
+fn says_no_server(code: &str, message: &str) -> bool {
     const MESSAGES: [&str; 6] = [
         "query_wait_timeout",
         "server login has been failing",
@@ -67,14 +67,16 @@ fn found_no_server(code: &str, message: &str) -> bool {
     code == code::PROTOCOL_VIOLATION && MESSAGES.iter().any(|one| message.starts_with(one))
 }
 
+/// Whether a pooler answered for a server that it doesn't have.
+pub(super) fn found_no_server(error: &sqlx::Error) -> bool {
+    postgres(error).is_some_and(|e| says_no_server(e.code(), e.message()))
+}
+
 /// Whether the server answered that the statement had no effect.
 pub(super) fn is_refusal(error: &sqlx::Error) -> bool {
     match error {
         // A server or pooler that shuts down says so in answer to a statement it may have run.
-        sqlx::Error::Database(_) => {
-            !is_fatal(error)
-                || postgres(error).is_some_and(|e| found_no_server(e.code(), e.message()))
-        }
+        sqlx::Error::Database(_) => !is_fatal(error) || found_no_server(error),
         sqlx::Error::Encode(_) => true,
         _ => false,
     }
@@ -184,12 +186,12 @@ mod tests {
     fn a_pooler_without_a_server_ran_nothing_and_one_that_lost_it_may_have() {
         let cached = "server login has been failing, cached error: connect failed \
                       (server_login_retry)";
-        assert!(found_no_server("08P01", cached));
-        assert!(found_no_server("08P01", "query_wait_timeout"));
+        assert!(says_no_server("08P01", cached));
+        assert!(says_no_server("08P01", "query_wait_timeout"));
         for lost in ["server conn crashed?", "query_timeout", "client_idle_timeout", ""] {
-            assert!(!found_no_server("08P01", lost), "{lost}");
+            assert!(!says_no_server("08P01", lost), "{lost}");
         }
-        assert!(!found_no_server("57P01", cached));
+        assert!(!says_no_server("57P01", cached));
     }
 
     #[test]

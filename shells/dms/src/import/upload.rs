@@ -3,17 +3,19 @@
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use dms_core::Sha256;
 use dms_core::use_cases::CreateDocument;
-use dms_rpc::client::{ClientError, DmsClient, UploadContent};
+use dms_rpc::client::{ClientError, DmsClient, KEY_HELD_MAX, UploadContent};
+use tokio::time::Instant;
 
 use super::identity::{Identity, Known, hash_file};
 use super::report::FileOutcome;
 use super::walk::{Candidate, guess_content_type};
 
-/// How often an upload is tried again when another one with its key still runs.
-const STILL_RUNNING_RETRIES: u32 = 5;
+/// Least pause before an upload is tried again when another one with its key still runs.
+const STILL_RUNNING_PAUSE: Duration = Duration::from_millis(500);
 
 /// The server is gone: going on makes no sense.
 pub(super) struct Failure(pub(super) ClientError);
@@ -73,17 +75,19 @@ impl Uploader {
             content_type: Some(examined.content_type.clone()),
         };
         let key = identity.idempotency_key(&self.created_by);
-        let mut attempt = 0;
+        // An import that was killed may have left the key in the hand of a request that died with its
+        // server: it is free once the server gives that request up.
+        let given_up_at = Instant::now() + KEY_HELD_MAX;
         loop {
             let content = UploadContent::file(&file.path);
             match self.client.upload_document(&fields, content, Some(&key)).await {
                 Ok(document) => return Ok(document.content_sha256),
                 Err(error)
                     if error.code() == Some("request_in_progress")
-                        && attempt < STILL_RUNNING_RETRIES =>
+                        && Instant::now() < given_up_at =>
                 {
-                    attempt += 1;
-                    tokio::time::sleep(error.retry_after().unwrap_or_default()).await;
+                    let pause = error.retry_after().unwrap_or_default();
+                    tokio::time::sleep(pause.max(STILL_RUNNING_PAUSE)).await;
                 }
                 Err(error) => return Err(error),
             }
