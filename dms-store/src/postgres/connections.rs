@@ -325,11 +325,15 @@ impl Shared {
         let place = Arc::clone(&self.places).acquire_owned().await.map_err(closed)?;
         let turn = Arc::clone(&self.connecting).acquire_owned().await.map_err(closed)?;
         let shared = Arc::clone(self);
-        let (hand, made) = oneshot::channel();
+        let (mut hand, made) = oneshot::channel();
         self.tasks.spawn(async move {
+            let is_useless = async {
+                shared.closing.cancelled().await;
+                hand.closed().await;
+            };
             let outcome = tokio::select! {
                 biased;
-                () = shared.closing.cancelled() => return,
+                () = is_useless => return,
                 outcome = timeout(CONNECT_TIMEOUT, shared.connect()) => outcome,
             };
             drop(turn);
