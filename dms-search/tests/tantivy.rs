@@ -422,4 +422,53 @@ proptest! {
             }
         });
     }
+
+    /// Small pages and large ones go through the same hits in the same order, without a gap and without
+    /// one twice, though for a small page most matches need not be looked at.
+    #[test]
+    fn pages_of_any_size_show_the_same_hits(
+        texts in prop::collection::vec("([a-c]|[a-h] |[a-z] ){1,40}", 300..700),
+        changed_every in 2_usize..40,
+        batch in 60_usize..700,
+        question in "[a-h]( [a-h]){0,3}",
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let dir = folder();
+            let index = open(dir.path());
+            let entries: Vec<_> = texts.iter().map(|text| entry("t", text)).collect();
+            for part in entries.chunks(batch) {
+                index.write(part.to_vec(), None).await.unwrap();
+            }
+            let newer = entries.iter().step_by(changed_every);
+            let newer = newer.map(|entry| changed(entry, |_| {})).collect();
+            index.write(newer, None).await.unwrap();
+
+            let asked: Vec<_> = question.split(' ').collect();
+            let expected = texts
+                .iter()
+                .filter(|text| text.split_whitespace().any(|word| asked.contains(&word)))
+                .count();
+            let mut all = Vec::new();
+            for size in [7, 33, 100] {
+                let mut hits = Vec::new();
+                loop {
+                    let from = u32::try_from(hits.len()).unwrap();
+                    let text = Some(question.clone());
+                    let query = SearchQuery { text, from, size, ..SearchQuery::default() };
+                    let found = search(&index, &query).await;
+                    assert_eq!(found.total, expected as u64, "{question}");
+                    if found.hits.is_empty() {
+                        break;
+                    }
+                    hits.extend(found.hits.iter().map(|hit| (hit.score, hit.document.id)));
+                }
+                assert_eq!(hits.len(), expected, "{question}");
+                let falls = |pair: &[(f32, DocumentId)]| pair[0] > pair[1];
+                assert!(hits.windows(2).all(falls), "{question}: {hits:?}");
+                all.push(hits);
+            }
+            assert!(all.windows(2).all(|pair| pair[0] == pair[1]), "{question}: {all:?}");
+        });
+    }
 }

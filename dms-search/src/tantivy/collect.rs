@@ -7,8 +7,10 @@ use dms_core::model::search::{AggregationField, Bucket};
 use tantivy::query::{EnableScoring, Weight};
 use tantivy::{DocAddress, DocId, DocSet as _, Score, Searcher, SegmentReader, TERMINATED};
 
+use super::best::{Best, Found};
 use super::query::Plan;
 use super::schema::{Ids, exact_name};
+use super::union::Union;
 
 /// How many documents are gone through between two looks at the clock.
 const DOCUMENTS_PER_LOOK: u32 = 8_192;
@@ -27,13 +29,6 @@ impl<E: Into<tantivy::TantivyError>> From<E> for Stopped {
     }
 }
 
-/// A document that matched.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Found {
-    pub(super) score: Score,
-    pub(super) address: DocAddress,
-}
-
 /// How many documents match, and the best `limit` of them: highest scores first, then highest ids.
 pub(super) fn top(
     searcher: &Searcher,
@@ -41,6 +36,11 @@ pub(super) fn top(
     limit: usize,
     deadline: Instant,
 ) -> Result<(u64, Vec<Found>), Stopped> {
+    if limit > 0
+        && let Some(union) = Union::new(searcher, plan)?
+    {
+        return union.top(searcher, limit, deadline);
+    }
     let Some(weights) = Weights::new(searcher, plan)? else { return Ok((0, Vec::new())) };
     let mut total = 0;
     let mut best = Best::new(limit);
@@ -161,75 +161,5 @@ impl Weights {
             document = scorer.advance();
         }
         Ok(())
-    }
-}
-
-/// Order of hits; the greater comes first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Rank {
-    /// Bits of a score that isn't negative order like the score.
-    score: u32,
-    id_high: u64,
-    id_low: u64,
-}
-
-/// Keeps the best of what it is offered, in time that hardly depends on how many it keeps: up to
-/// twice as many are gathered before the worse half is dropped.
-struct Best {
-    limit: usize,
-    gathered: Vec<(Rank, DocAddress)>,
-    /// What a hit must outrank to be among the best so far.
-    threshold: Option<Rank>,
-}
-
-impl Best {
-    fn new(limit: usize) -> Self {
-        Self { limit, gathered: Vec::with_capacity(limit.min(1_024) * 2), threshold: None }
-    }
-
-    fn offer(&mut self, score: Score, address: DocAddress, ids: &Ids) {
-        let score = score.max(0.0).to_bits();
-        let Some(threshold) = self.threshold else {
-            let (id_high, id_low) = (ids.high(address.doc_id), ids.low(address.doc_id));
-            return self.gather(Rank { score, id_high, id_low }, address);
-        };
-        // Most are ruled out before their id is read.
-        if score < threshold.score {
-            return;
-        }
-        let id_high = ids.high(address.doc_id);
-        if (score, id_high) < (threshold.score, threshold.id_high) {
-            return;
-        }
-        let rank = Rank { score, id_high, id_low: ids.low(address.doc_id) };
-        if rank > threshold {
-            self.gather(rank, address);
-        }
-    }
-
-    fn gather(&mut self, rank: Rank, address: DocAddress) {
-        self.gathered.push((rank, address));
-        if self.gathered.len() >= self.limit.saturating_mul(2).max(self.limit + 1) {
-            self.drop_worse();
-        }
-    }
-
-    fn drop_worse(&mut self) {
-        if let Some(last) = self.limit.checked_sub(1).filter(|last| *last < self.gathered.len()) {
-            let (_, worst, _) =
-                self.gathered.select_nth_unstable_by(last, |(a, _), (b, _)| b.cmp(a));
-            self.threshold = Some(worst.0);
-        }
-        self.gathered.truncate(self.limit);
-    }
-
-    fn finish(mut self) -> Vec<Found> {
-        self.drop_worse();
-        self.gathered.sort_unstable_by(|(a, _), (b, _)| b.cmp(a));
-        let found = |(rank, address): (Rank, DocAddress)| Found {
-            score: Score::from_bits(rank.score),
-            address,
-        };
-        self.gathered.into_iter().map(found).collect()
     }
 }

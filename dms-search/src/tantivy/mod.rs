@@ -11,6 +11,7 @@
 //!
 //! [`WINDOW_MAX`]: dms_core::model::search::SearchQuery::WINDOW_MAX
 
+mod best;
 mod collect;
 mod error;
 mod folder;
@@ -18,6 +19,7 @@ mod query;
 mod reading;
 mod schema;
 mod tokenizer;
+mod union;
 mod versions;
 mod writing;
 

@@ -23,15 +23,19 @@ pub(super) struct Plan {
     pub(super) excluded: Option<Box<dyn Query>>,
     /// Whether some hits are better than others.
     pub(super) is_scored: bool,
+    /// If the query matches any of some terms and asks for nothing else: each of them by itself.
+    pub(super) union: Option<Vec<Box<dyn Query>>>,
 }
 
 /// Decides how to find what is asked for.
 pub(super) fn plan(fields: &Fields, text: Option<&TextQuery>, filter: &SearchFilter) -> Plan {
     if text.is_some_and(TextQuery::is_empty) {
-        return Plan { query: None, excluded: None, is_scored: false };
+        return Plan { query: None, excluded: None, is_scored: false, union: None };
     }
     let is_scored = text.is_some_and(TextQuery::is_scored);
     let mut clauses = filters(fields, filter);
+    let union = text.filter(|text| clauses.is_empty() && asks_for_any_word(text));
+    let union = union.map(|text| in_fields_each(fields, &text.any));
     if let Some(text) = text {
         clauses.extend(text_clauses(fields, text));
     }
@@ -43,7 +47,13 @@ pub(super) fn plan(fields: &Fields, text: Option<&TextQuery>, filter: &SearchFil
         Err(clauses) => Box::new(BooleanQuery::new(clauses)),
     };
     let excluded = text.and_then(|text| any_of(fields, &text.none));
-    Plan { query: Some(query), excluded, is_scored }
+    Plan { query: Some(query), excluded, is_scored, union }
+}
+
+/// Whether a document matches that has any of the words, and no other.
+fn asks_for_any_word(text: &TextQuery) -> bool {
+    let is_word = |phrase: &Phrase| phrase.len() == 1;
+    text.is_scored() && text.all.is_empty() && text.none.is_empty() && text.any.iter().all(is_word)
 }
 
 type Clause = (Occur, Box<dyn Query>);
@@ -78,8 +88,13 @@ fn text_clauses(fields: &Fields, text: &TextQuery) -> Vec<Clause> {
 
 /// Any of the phrases in any of the fields that are analysed; none if there is no phrase.
 fn any_of(fields: &Fields, phrases: &[Phrase]) -> Option<Box<dyn Query>> {
-    let queries: Vec<_> = phrases.iter().flat_map(|phrase| in_fields(fields, phrase)).collect();
+    let queries = in_fields_each(fields, phrases);
     (!queries.is_empty()).then(|| -> Box<dyn Query> { Box::new(BooleanQuery::union(queries)) })
+}
+
+/// Each phrase in each of the fields that are analysed.
+fn in_fields_each(fields: &Fields, phrases: &[Phrase]) -> Vec<Box<dyn Query>> {
+    phrases.iter().flat_map(|phrase| in_fields(fields, phrase)).collect()
 }
 
 /// The phrase in each of the fields that are analysed.

@@ -11,7 +11,8 @@ use dms_core::{Error, Result};
 use tantivy::{Searcher, TantivyDocument};
 
 use super::Shared;
-use super::collect::{self, Found, Stopped};
+use super::best::Found;
+use super::collect::{self, Stopped};
 use super::error::{failed, overdue};
 use super::query::plan;
 

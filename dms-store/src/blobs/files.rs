@@ -34,14 +34,19 @@ pub struct FileBlobOptions {
     /// and each part of what is streamed are a step; what the other side of a stream takes isn't
     /// counted.
     pub step_timeout: Duration,
-    /// Steps that run at the same time, each on a thread of Tokio's blocking pool; 64. Syncs that
-    /// run at the same time share the work of the disk.
+    /// Steps that run at the same time, each on a thread of Tokio's blocking pool; eight for each
+    /// processor, and 16 at least. Syncs that run at the same time share the work of the disk; but
+    /// threads that wait for it cost memory and turns of the processors.
     pub concurrent_steps_max: usize,
 }
 
 impl Default for FileBlobOptions {
     fn default() -> Self {
-        Self { step_timeout: Duration::from_secs(10), concurrent_steps_max: 64 }
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        Self {
+            step_timeout: Duration::from_secs(10),
+            concurrent_steps_max: (8 * processors).max(16),
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! A line to an engine that a test can cut or freeze.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -21,6 +22,7 @@ pub(crate) enum Line {
 pub(crate) struct Proxy {
     port: u16,
     line: watch::Sender<Line>,
+    accepted: Arc<AtomicUsize>,
     task: AbortHandle,
 }
 
@@ -30,9 +32,12 @@ impl Proxy {
         let port = listener.local_addr().unwrap().port();
         let (line, state) = watch::channel(Line::Open);
         let target = Arc::new(target);
+        let accepted = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&accepted);
         let task = tokio::spawn(async move {
             let mut connections = JoinSet::new();
             while let Ok((client, _)) = listener.accept().await {
+                count.fetch_add(1, Ordering::Relaxed);
                 let (target, mut state) = (Arc::clone(&target), state.clone());
                 connections.spawn(async move {
                     let mut cut = state.clone();
@@ -44,11 +49,16 @@ impl Proxy {
                 });
             }
         });
-        Self { port, line, task: task.abort_handle() }
+        Self { port, line, accepted, task: task.abort_handle() }
     }
 
     pub(crate) fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Connections that were accepted so far.
+    pub(crate) fn accepted(&self) -> usize {
+        self.accepted.load(Ordering::Relaxed)
     }
 
     pub(crate) fn set(&self, line: Line) {

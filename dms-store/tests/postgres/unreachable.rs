@@ -162,6 +162,23 @@ async fn connections_that_the_server_ends_are_replaced() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs PostgreSQL"]
+async fn a_login_too_slow_for_one_call_serves_the_next() {
+    let Fixture { proxy, database, bed: _bed } = fixture(Bed::direct_url, SOON).await;
+    proxy.set(Line::Frozen);
+    unavailable(&database.documents().list(&ListQuery::default()).await.unwrap_err());
+    proxy.set(Line::Open);
+    let start = Instant::now();
+    while database.pool_stats().idle == 0 {
+        assert!(start.elapsed() < PATIENCE, "the login was given up");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    database.documents().list(&ListQuery::default()).await.unwrap();
+    assert_eq!(proxy.accepted(), 1, "connections");
+    database.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn opening_needs_no_database_and_nobody_waits_for_one_that_refuses() {
     // A port that was free a moment ago.
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -40,6 +40,11 @@ pub(super) fn path(given: &Given, rest: &str) -> Result<PathBuf, StartupError> {
             "names a host; an absolute path has three slashes, as in file:///srv/dms",
         ));
     }
+    if written.split_once(':').is_some_and(|(_, after)| after.contains('@')) {
+        return Err(refuse(
+            "may hold a password, which a path has none of; write : as %3A in a path",
+        ));
+    }
     if written.starts_with('~') {
         return Err(refuse("starts with ~, which only a shell understands; write the path out"));
     }
@@ -156,6 +161,8 @@ mod tests {
             "sqlite::memory:",
             "sqlite://:memory:",
             "file://localhost/srv",
+            "file://user:hunter2@host/srv",
+            "sqlite://user:hunter2/a@b/dms.db",
             "file://~/data",
             "file://data?mode=rw",
             "file://data#1",
@@ -166,6 +173,7 @@ mod tests {
         ] {
             let error = path_of(url).expect_err(url);
             assert!(error.starts_with("DMS_STORAGE_URL: "), "{error}");
+            assert!(!error.contains("hunter2"), "{error}");
         }
     }
 
