@@ -89,13 +89,36 @@ impl LogSettings {
 
 fn parsed(directives: &str) -> Option<EnvFilter> {
     const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    // tracing-subscriber (0.3.23) counts from the first letter and slices from the first space: it
+    // misreads what is behind one, and panics in the middle of a letter of several bytes.
+    let directives: Vec<_> = directives.split(',').map(str::trim).collect();
     // a lone word that is no level would be taken for the name of a target: `inof` silences all
-    let bare =
-        directives.split(',').map(str::trim).filter(|one| !one.contains(['=', ':', '[', '_']));
-    for word in bare {
+    for word in directives.iter().filter(|one| !one.contains(['=', ':', '[', '_'])) {
         if !LEVELS.contains(&word.to_ascii_lowercase().as_str()) {
             return None;
         }
     }
+    let directives = directives.join(",");
     EnvFilter::builder().parse(format!("{QUIET},{directives}")).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spaces_around_directives_mean_nothing() {
+        let plain = parsed("warn,dms_search=debug,dms_rpc[request{method=GET}]=trace").unwrap();
+        let spaced = parsed(" warn ,\t dms_search=debug\t, dms_rpc[request{method=GET}]=trace ");
+        assert_eq!(spaced.unwrap().to_string(), plain.to_string());
+    }
+
+    #[test]
+    fn any_text_is_read_or_refused() {
+        for text in ["", " ", ",", "inof", "in_ß", "\t\t\tin_\u{7fb}x", "a=\u{7fb}", "  é[=é", "[]"]
+        {
+            let _ = parsed(text);
+        }
+        assert!(parsed("inof").is_none());
+    }
 }
