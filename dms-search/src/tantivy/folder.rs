@@ -13,11 +13,11 @@ use std::path::{Path, PathBuf};
 use dms_core::model::change::Position;
 use dms_core::{Error, ErrorChain, Result};
 use serde::{Deserialize, Serialize};
-use tantivy::directory::MmapDirectory;
 use tantivy::tokenizer::TextAnalyzer;
 use tantivy::{Index, IndexReader, ReloadPolicy};
 
 use super::DEPENDENCY;
+use super::directory::IndexDirectory;
 use super::error::{failed, io_failed};
 use super::schema::{Fields, WORDS, fingerprint, settings};
 use super::tokenizer::WordTokenizer;
@@ -111,8 +111,7 @@ fn try_open(path: &Path, verify_bytes_max: u64) -> Result<Parts> {
     fs::create_dir_all(path).map_err(io_failed("index folder can't be made"))?;
     let (schema, fields) = Fields::new();
     let fingerprint = fingerprint(&schema)?;
-    let directory = MmapDirectory::open(path)
-        .map_err(|error| failed("index folder can't be opened")(error.into()))?;
+    let directory = IndexDirectory::open(path).map_err(failed("index folder can't be opened"))?;
     let index = Index::builder()
         .schema(schema)
         .settings(settings())

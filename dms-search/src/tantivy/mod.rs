@@ -13,6 +13,7 @@
 
 mod best;
 mod collect;
+mod directory;
 mod error;
 mod folder;
 mod query;

@@ -1,6 +1,7 @@
 //! Who may call, and what proves it.
 
 use super::listen::ListenSettings;
+use super::location;
 use super::reader::{Given, Reader, shown};
 use super::setting::Setting;
 use crate::{Secret, StartupError};
@@ -242,6 +243,10 @@ fn key_set(given: &Given) -> Result<String, StartupError> {
     let authority = uri.authority().map_or("", |authority| authority.as_str());
     if authority.contains('@') {
         return Err(given.refuse("holds a user name or password, which is not supported"));
+    }
+    // A password with a slash in it, perhaps, and the @ behind that.
+    if !location::ports_are_numbers(authority) {
+        return Err(given.refuse(format!("has a port that is no number, expected {EXPECTED}")));
     }
     let host = uri.host().unwrap_or_default();
     let local = host == "localhost"

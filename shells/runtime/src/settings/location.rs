@@ -117,7 +117,7 @@ pub(super) fn redacted(url: &str) -> String {
 }
 
 /// Whether what follows each colon is a port rather than a password whose host is missing.
-fn ports_are_numbers(authority: &str) -> bool {
+pub(super) fn ports_are_numbers(authority: &str) -> bool {
     authority.split(',').all(|host| {
         let after_address = host.rsplit_once(']').map_or(host, |(_, rest)| rest);
         after_address
