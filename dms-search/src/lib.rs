@@ -28,8 +28,8 @@ pub use self::extract::extract;
 #[cfg(feature = "indexing")]
 pub use self::indexing::{
     Drift, DriftKind, DriftReport, DriftWatch, DriftWatchOptions, IndexingOptions, IndexingSink,
-    RebuildOptions, RebuildProgress, RebuildReport, VerifyOptions, needs_rebuild, rebuild,
-    rebuild_beside, repair, verify,
+    RebuildOptions, RebuildProgress, RebuildReport, SearchableWatch, SearchableWatchOptions,
+    VerifyOptions, needs_rebuild, rebuild, rebuild_beside, repair, verify,
 };
 #[cfg(feature = "tantivy")]
 pub use self::tantivy::{TantivyIndex, TantivyOptions};

@@ -10,6 +10,7 @@ use dms_core::ports::{BlobStore, ChangeSink, INDEX_MISSING, Outcome, SearchIndex
 use dms_core::{DocumentId, Result};
 use tokio::sync::Notify;
 
+use super::searchable::Sampling;
 use super::texts::{self, Text, texts_of};
 
 /// Bounds of an [`IndexingSink`].
@@ -54,6 +55,7 @@ pub struct IndexingSink {
     options: IndexingOptions,
     /// Told when a write finds no index.
     missing: Arc<Notify>,
+    sampling: Arc<Sampling>,
 }
 
 impl IndexingSink {
@@ -64,13 +66,13 @@ impl IndexingSink {
         blobs: Arc<dyn BlobStore>,
         options: IndexingOptions,
     ) -> Self {
-        Self { index, texts, blobs, options, missing: Arc::default() }
+        Self { index, texts, blobs, options, missing: Arc::default(), sampling: Arc::default() }
     }
 
     /// The same for another index.
     #[must_use]
     pub fn for_index(&self, index: Arc<dyn SearchIndex>) -> Self {
-        Self { index, missing: Arc::default(), ..self.clone() }
+        Self { index, missing: Arc::default(), sampling: Arc::default(), ..self.clone() }
     }
 
     /// Waits until a change met no index and there is still none: it was deleted, and must be built
@@ -83,6 +85,11 @@ impl IndexingSink {
                 return;
             }
         }
+    }
+
+    /// Who waits for a new document.
+    pub(super) fn sampling(&self) -> &Sampling {
+        &self.sampling
     }
 
     /// Applies changes apart from the stream, whose position in the index stays as it is; answers for
@@ -197,7 +204,9 @@ impl ChangeSink for IndexingSink {
     }
 
     async fn apply(&self, changes: &[Change], up_to: &Position) -> Result<Vec<Outcome>> {
-        self.apply_up_to(changes, Some(up_to.clone())).await
+        let outcomes = self.apply_up_to(changes, Some(up_to.clone())).await?;
+        self.sampling.offer(changes, &outcomes);
+        Ok(outcomes)
     }
 }
 

@@ -13,7 +13,8 @@ use dms_core::use_cases::DocumentLimits;
 use dms_core::{ErrorChain, Result};
 use dms_search::{
     DriftReport, DriftWatch, DriftWatchOptions, IndexingOptions, IndexingSink, RebuildOptions,
-    RebuildProgress, VerifyOptions, needs_rebuild, rebuild, rebuild_beside, repair, verify,
+    RebuildProgress, SearchableWatch, SearchableWatchOptions, VerifyOptions, needs_rebuild,
+    rebuild, rebuild_beside, repair, verify,
 };
 use tokio::sync::{Notify, watch};
 use tokio::time::sleep;
@@ -209,6 +210,17 @@ impl Indexing {
             }
         };
         stop.run_until_cancelled(watched).await;
+    }
+
+    /// Measures how soon searches find new documents, until it is told to stop.
+    pub async fn watch_searchable(&self, stop: CancellationToken) {
+        let watch = SearchableWatch::new(
+            Arc::clone(&self.ports.index),
+            Arc::clone(&self.sink),
+            Arc::clone(&self.clock),
+            SearchableWatchOptions::default(),
+        );
+        stop.run_until_cancelled(watch.run()).await;
     }
 
     /// Builds the index from the rows, whatever is in it; also gives where in the stream it continues.

@@ -31,9 +31,11 @@ impl Assembly {
         });
     }
 
-    /// Follows the change stream for the index, and compares it with the rows all the time.
+    /// Follows the change stream for the index, compares it with the rows all the time, and measures how
+    /// soon searches find what is new.
     pub fn spawn_indexing(&mut self, indexing: &Arc<Indexing>) {
-        let (indexing, watched) = (Arc::clone(indexing), Arc::clone(indexing));
+        let (indexing, watched, measured) =
+            (Arc::clone(indexing), Arc::clone(indexing), Arc::clone(indexing));
         self.supervisor().spawn_restarting("search-index", Backoff::default(), move |stop| {
             let indexing = Arc::clone(&indexing);
             async move { indexing.follow(stop).await.map_err(Into::into) }
@@ -44,6 +46,10 @@ impl Assembly {
                 indexing.watch_drift(stop).await;
                 Ok(())
             }
+        });
+        self.supervisor().spawn("index-searchable", async move |stop| {
+            measured.watch_searchable(stop).await;
+            Ok(())
         });
     }
 
