@@ -54,6 +54,8 @@ start_elasticsearch() {
     cp "$DEPLOY/elasticsearch/elasticsearch.yml" "$conf/elasticsearch.yml"
     # The disk of a machine that tests may be nearly full for reasons of its own.
     echo 'cluster.routing.allocation.disk.threshold_enabled: false' >> "$conf/elasticsearch.yml"
+    # Without the threshold, each look at the disk lifts read-only blocks, also those that a test has set.
+    echo 'cluster.info.update.interval: 1d' >> "$conf/elasticsearch.yml"
     launch elasticsearch env ES_DATA="$RUN/data/elasticsearch" ES_LOGS="$RUN/log" \
         ES_HOST=127.0.0.1 ES_HTTP_PORT="$port_elasticsearch" \
         ES_TRANSPORT_PORT="$port_elasticsearch_transport" \

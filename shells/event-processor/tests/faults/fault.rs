@@ -72,8 +72,9 @@ impl Scene {
                 self.proxy.set(Line::Open);
             }
             Fault::ReadOnly => {
-                self.block_writes(Some(true)).await;
                 self.eventually("it says that it holds", async |scene| {
+                    // Again and again: an Elasticsearch that looks at its disk may lift it.
+                    scene.block_writes(Some(true)).await;
                     let (is_ready, says) = scene.processor.ready().await;
                     !is_ready && says["checks"]["search-index"]["message"].is_string()
                 })
