@@ -4,14 +4,14 @@
 //! answer says too little. Waiting for a refresh with each write would slow the stream down; looking
 //! for one document after the other costs a few small searches a second.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use dms_core::model::change::{Change, Operation, RowChange};
 use dms_core::ports::{Clock, Outcome, SearchIndex};
 use dms_core::{DocumentId, ErrorChain, Result};
 use time::OffsetDateTime;
-use tokio::sync::oneshot;
+use tokio::sync::broadcast;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
@@ -20,28 +20,29 @@ use super::IndexingSink;
 const COMMIT_TO_SEARCHABLE: &str = "dms_search_commit_to_searchable_seconds";
 
 /// A new document that the index has answered for.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 struct Written {
     id: DocumentId,
     committed_at: OffsetDateTime,
 }
 
-/// Hands a new document from a sink to whoever waits for one.
-#[derive(Debug, Default)]
-pub(super) struct Sampling(Mutex<Option<oneshot::Sender<Written>>>);
+/// Hands new documents from a sink to those who wait for one.
+#[derive(Debug)]
+pub(super) struct Sampling(broadcast::Sender<Written>);
+
+impl Default for Sampling {
+    fn default() -> Self {
+        Self(broadcast::Sender::new(1))
+    }
+}
 
 impl Sampling {
-    fn slot(&self) -> std::sync::MutexGuard<'_, Option<oneshot::Sender<Written>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// The next new document.
     async fn next(&self) -> Written {
+        let mut given = self.0.subscribe();
         loop {
-            let (give, given) = oneshot::channel();
-            *self.slot() = Some(give);
-            // Another one who waits may have taken the place.
-            if let Ok(written) = given.await {
+            // An error says that a newer one has taken its place.
+            if let Ok(written) = given.recv().await {
                 return written;
             }
         }
@@ -50,8 +51,7 @@ impl Sampling {
     /// Hands over the last new document of a batch, if somebody waits for one. Of new ones the ids are
     /// the highest, so that looking for one is little work.
     pub(super) fn offer(&self, changes: &[Change], outcomes: &[Outcome]) {
-        let mut slot = self.slot();
-        if slot.is_none() {
+        if self.0.receiver_count() == 0 {
             return;
         }
         let new = |(change, outcome): (&Change, &Outcome)| match &change.row {
@@ -62,11 +62,9 @@ impl Sampling {
             }
             _ => None,
         };
-        if let Some(written) = changes.iter().zip(outcomes).rev().find_map(new)
-            && let Some(give) = slot.take()
-        {
+        if let Some(written) = changes.iter().zip(outcomes).rev().find_map(new) {
             // Whoever waited may be gone.
-            let _ = give.send(written);
+            let _ = self.0.send(written);
         }
     }
 }

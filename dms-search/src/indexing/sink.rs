@@ -55,6 +55,7 @@ pub struct IndexingSink {
     options: IndexingOptions,
     /// Told when a write finds no index.
     missing: Arc<Notify>,
+    /// Told of new documents.
     sampling: Arc<Sampling>,
 }
 
@@ -87,7 +88,7 @@ impl IndexingSink {
         }
     }
 
-    /// Who waits for a new document.
+    /// Where new documents are told.
     pub(super) fn sampling(&self) -> &Sampling {
         &self.sampling
     }

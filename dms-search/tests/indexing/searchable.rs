@@ -78,6 +78,17 @@ async fn a_new_document_is_looked_for_until_it_is_found() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn several_may_look_for_the_same_document() {
+    let world = world();
+    let row = world.row("new", "text/plain", "new");
+    let (sink, watch, _, _) = watched(&world, vec![Some(IndexVersion::from(&row))]);
+    let changes = [created(&row)];
+    let (one, other, ()) = tokio::join!(watch.sample(), watch.sample(), apply(&sink, &changes));
+    one.unwrap();
+    other.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn changes_and_what_was_there_before_are_not_looked_for() {
     let world = world();
     let row = world.row("title", "text/plain", "text");
